@@ -1,0 +1,264 @@
+"""The messages, as frozen pydantic models.
+
+Units stand in the names or in the field's description. A group whose source is
+absent is absent (``None`` here, no key on the wire), never filled with zeros.
+Unknown fields pass and are kept, so an older cloud stores what a newer agent sends.
+Types are strict: ``"68"`` is not a number. The one exception is ``vehicle_id``,
+where an integer is accepted and becomes text.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Any, Final
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+)
+
+SCHEMA_VERSION: Final = 1
+
+EARLIEST_TIMESTAMP: Final = datetime(1970, 1, 1, tzinfo=UTC)
+"""A board without a clock may say 1970; ``time_quality`` then says ``unsynced``."""
+
+MAX_SIGNALS: Final = 256
+MAX_ERROR_CODES: Final = 64
+MAX_DETAILS: Final = 64
+MAX_SEQUENCE: Final = 2**53 - 1
+"""The largest integer that every JSON implementation keeps exact (RFC 8259, section 6)."""
+
+
+class TimeQuality(StrEnum):
+    """What stands behind a timestamp."""
+
+    GPS = "gps"
+    NTP = "ntp"
+    UNSYNCED = "unsynced"
+    """No trusted time was seen before that boot of the board ended."""
+
+
+class Mode(StrEnum):
+    """Sampling modes; rates and guards are the agent's."""
+
+    IN_TRIP = "in_trip"
+    NORMAL = "normal"
+    IDLE = "idle"
+    SAVER = "saver"
+
+
+class EventType(StrEnum):
+    """The events that this version knows. A decoder lets others of the same form pass."""
+
+    TRIP_STARTED = "trip_started"
+    TRIP_ENDED = "trip_ended"
+    MODE_CHANGED = "mode_changed"
+    BATTERY_LOW = "battery_low"
+    FAULT_RAISED = "fault_raised"
+    FAULT_CLEARED = "fault_cleared"
+    HARSH_BRAKING = "harsh_braking"
+    DROPPED = "dropped"
+
+
+class VehicleState(StrEnum):
+    """Whether the agent holds its connection to the broker."""
+
+    ONLINE = "online"
+    OFFLINE = "offline"
+
+
+def format_timestamp(moment: datetime) -> str:
+    """RFC 3339 in UTC with milliseconds, the only form in which timestamps are sent."""
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
+
+
+def _text_from_integer(value: object) -> object:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return value
+
+
+def _utc_milliseconds(moment: datetime) -> datetime:
+    if moment.tzinfo is None:
+        msg = "timestamp has no zone; write UTC as ...Z"
+        raise ValueError(msg)
+    moment = moment.astimezone(UTC)
+    if moment < EARLIEST_TIMESTAMP:
+        msg = "timestamp lies before 1970"
+        raise ValueError(msg)
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
+VEHICLE_ID_PATTERN: Final = r"^[A-Za-z0-9:_-]{1,128}$"
+"""The characters of an AWS IoT thing name, which are safe in a topic and as a client id."""
+
+RUN_ID_PATTERN: Final = r"^[0-9a-f]{8,32}$"
+
+VehicleId = Annotated[str, BeforeValidator(_text_from_integer), Field(pattern=VEHICLE_ID_PATTERN)]
+RunId = Annotated[str, Field(pattern=RUN_ID_PATTERN)]
+Sequence = Annotated[int, Field(ge=1, le=MAX_SEQUENCE)]
+Timestamp = Annotated[
+    datetime,
+    AfterValidator(_utc_milliseconds),
+    PlainSerializer(format_timestamp, return_type=str, when_used="json"),
+]
+SignalName = Annotated[str, Field(min_length=1, max_length=64)]
+ShortText = Annotated[str, Field(max_length=256)]
+Scalar = bool | int | float | ShortText
+"""Order matters to nothing: types are strict, so ``1`` stays an integer."""
+
+_frozen = ConfigDict(
+    frozen=True, extra="allow", strict=True, allow_inf_nan=False, ser_json_inf_nan="null"
+)
+
+
+class _Message(BaseModel):
+    model_config = _frozen
+
+
+class Location(_Message):
+    """Where the vehicle is, WGS 84."""
+
+    lat: Annotated[float, Field(ge=-90, le=90, description="Latitude, degrees")]
+    lon: Annotated[float, Field(ge=-180, le=180, description="Longitude, degrees")]
+    altitude: Annotated[
+        float | None, Field(ge=-12_000, le=100_000, description="Above mean sea level, metres")
+    ] = None
+    accuracy: Annotated[
+        float | None, Field(ge=0, description="Horizontal, 95 % radius, metres")
+    ] = None
+    fix_time: Annotated[
+        Timestamp | None,
+        Field(description="When the receiver measured; an unchanged fix keeps its own time"),
+    ] = None
+
+
+class Battery(_Message):
+    """The vehicle's traction battery or, where there is none, its supply."""
+
+    percent: Annotated[float | None, Field(ge=0, le=100, description="State of charge, %")] = None
+    voltage: Annotated[float | None, Field(ge=-10, le=2_000, description="Volts")] = None
+    current: Annotated[
+        float | None, Field(ge=-10_000, le=10_000, description="Amperes, positive discharges")
+    ] = None
+    temperature: Annotated[float | None, Field(ge=-100, le=300, description="Degrees Celsius")] = (
+        None
+    )
+    charging: bool | None = None
+
+
+class Acceleration(_Message):
+    """Vehicle axes (ISO 8855: x forward, y left, z up), m/s², gravity included."""
+
+    x: Annotated[float, Field(ge=-1_000, le=1_000)]
+    y: Annotated[float, Field(ge=-1_000, le=1_000)]
+    z: Annotated[float, Field(ge=-1_000, le=1_000)]
+
+
+class Motion(_Message):
+    """How the vehicle moves."""
+
+    speed_kmh: Annotated[float | None, Field(ge=0, le=2_000)] = None
+    heading: Annotated[
+        float | None, Field(ge=0, le=360, description="Degrees clockwise from true north")
+    ] = None
+    acceleration: Acceleration | None = None
+
+
+class VehicleStatus(_Message):
+    """What the vehicle says of itself."""
+
+    locked: bool | None = None
+    in_use: bool | None = None
+    trip_id: Annotated[str | None, Field(min_length=1, max_length=64)] = None
+
+
+class Diagnostics(_Message):
+    """Service data."""
+
+    odometer_km: Annotated[float | None, Field(ge=0, le=10_000_000)] = None
+    error_codes: Annotated[
+        tuple[Annotated[str, Field(max_length=64)], ...] | None,
+        Field(max_length=MAX_ERROR_CODES, strict=False),
+    ] = None
+    last_maintenance_km: Annotated[float | None, Field(ge=0, le=10_000_000)] = None
+
+
+class _Identified(_Message):
+    """``(vehicle_id, run_id, sequence)`` is unique for ever."""
+
+    schema_version: Annotated[int, Field(ge=1, le=SCHEMA_VERSION)] = SCHEMA_VERSION
+    vehicle_id: VehicleId
+    run_id: Annotated[RunId, Field(description="Drawn at each start of the agent")]
+    sequence: Annotated[
+        Sequence, Field(description="Counts the run's samples and events together from 1")
+    ]
+    timestamp: Annotated[Timestamp, Field(description="When the sample was taken, UTC")]
+    time_quality: TimeQuality
+
+
+class Sample(_Identified):
+    """One telemetry sample: the state of the vehicle at one moment."""
+
+    location: Location | None = None
+    battery: Battery | None = None
+    motion: Motion | None = None
+    vehicle_status: VehicleStatus | None = None
+    diagnostics: Diagnostics | None = None
+    signals: Annotated[
+        dict[SignalName, Scalar] | None,
+        Field(max_length=MAX_SIGNALS, description="Mapped CAN signals that have no group"),
+    ] = None
+
+
+class Event(_Identified):
+    """Something that happened. Events are never thinned and go before samples."""
+
+    event_type: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+    location: Location | None = None
+    trip_id: Annotated[str | None, Field(min_length=1, max_length=64)] = None
+    details: Annotated[dict[SignalName, Scalar] | None, Field(max_length=MAX_DETAILS)] = None
+
+
+class PreviousRun(_Message):
+    """Where the run before this one ended, as far as is known."""
+
+    run_id: RunId
+    last_sequence: Annotated[int, Field(ge=0, le=MAX_SEQUENCE)]
+
+
+class Status(_Message):
+    """The agent's own state; retained by the broker, and its last will when offline."""
+
+    schema_version: Annotated[int, Field(ge=1, le=SCHEMA_VERSION)] = SCHEMA_VERSION
+    vehicle_id: VehicleId
+    run_id: RunId
+    state: VehicleState
+    timestamp: Timestamp
+    time_quality: TimeQuality
+    software_version: Annotated[str | None, Field(max_length=64)] = None
+    mode: Mode | None = None
+    sample_interval_s: Annotated[float | None, Field(gt=0)] = None
+    last_sequence: Annotated[
+        int | None, Field(ge=0, le=MAX_SEQUENCE, description="The newest that was created")
+    ] = None
+    acknowledged_messages: Annotated[int | None, Field(ge=0)] = None
+    backlog_messages: Annotated[
+        int | None, Field(ge=0, description="Created, and neither acknowledged nor dropped")
+    ] = None
+    dropped_messages: Annotated[
+        dict[SignalName, Annotated[int, Field(ge=0)]] | None,
+        Field(max_length=MAX_DETAILS, description="By reason"),
+    ] = None
+    previous_run: PreviousRun | None = None
+
+
+AnyMessage = Sample | Event | Status
+
+Json = dict[str, Any]
+"""A decoded JSON object, before validation."""

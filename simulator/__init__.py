@@ -1,0 +1,1 @@
+"""The simulator: a whole vehicle on a desk, and a bad network."""

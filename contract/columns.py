@@ -161,7 +161,12 @@ def read_column(reader: Reader, rows: int) -> list[Any]:
 def _write_values(out: bytearray, values: list[Any]) -> ColumnKind:
     first = values[0]
     types = {type(value) for value in values}
-    if len(types) == 1 and all(value == first for value in values):
+    # Equality alone would take -0.0 for 0.0, and [1] for [true].
+    if (
+        len(types) == 1
+        and all(value == first for value in values[1:])
+        and len({repr(value) for value in values}) == 1
+    ):
         write_json(out, first)
         return ColumnKind.CONST
     if types == {bool}:

@@ -6,11 +6,16 @@ import socket
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parent.parent
 TRACES = Path(os.environ.get("MILEPOST_TRACES", ROOT.parent / "shared" / "traces"))
 REQUIRE_ALL = os.environ.get("MILEPOST_REQUIRE_ALL") == "1"
 SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
+
+# Shared machines stall; a property is about values, never about time.
+settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared")
 
 
 def program(name):

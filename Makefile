@@ -1,0 +1,103 @@
+# make demo   sets everything up and runs a vehicle and its cloud on this machine
+# make test   sets everything up and runs every check
+# make help   lists the rest
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+
+PYTHON ?= $(shell for p in python3.12 python3.13 python3.11 python3; do \
+	command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null \
+	&& { echo $$p; break; }; done)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMPS := .make
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+# arguments of milepost-sim demo, e.g. make demo DEMO_ARGS="--speed 10 --for 60s"
+DEMO_ARGS ?=
+# arguments of pytest, e.g. make test PYTEST_ARGS="tests/contract -k batch"
+PYTEST_ARGS ?=
+PYTEST_WORKERS ?= 3
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
+
+.PHONY: demo
+demo: $(STAMPS)/runtime ## replay a drive through the real agent and the one-machine cloud (DEMO_ARGS="...")
+	@$(BIN)/milepost-sim demo $(DEMO_ARGS)
+
+.PHONY: test
+test: check pytest ## format, lint, types, import rules and all tests
+
+.PHONY: check
+check: $(STAMPS)/dev ## everything but the tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: pytest
+pytest: $(STAMPS)/dev $(STAMPS)/sam apt-packages ## the tests (PYTEST_ARGS="...")
+	$(BIN)/pytest --numprocesses $(PYTEST_WORKERS) --durations 15 $(PYTEST_ARGS)
+
+.PHONY: format
+format: $(STAMPS)/dev ## format and mend what can be mended
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+.PHONY: bench
+bench: $(STAMPS)/dev ## every benchmark, as JSON lines (docs/performance.md)
+	@for file in bench/[a-z]*.py; do $(BIN)/python $$file --json; done
+
+.PHONY: schema
+schema: $(STAMPS)/dev ## export the contract to docs/schema
+	$(BIN)/python -m contract.schema docs/schema
+
+.PHONY: screenshot
+screenshot: $(STAMPS)/dev apt-packages ## take the README's picture of the live map
+	MILEPOST_SCREENSHOT=docs/img/live-map.png $(BIN)/pytest tests/system/test_live_map.py
+
+.PHONY: lambda-bundle
+lambda-bundle: $(STAMPS)/runtime ## the folder that cloud/template.yaml deploys
+	$(BIN)/python -m cloud.deploy.bundle
+
+.PHONY: wheel
+wheel: $(STAMPS)/dev ## dist/milepost-*.whl
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+.PHONY: constraints
+constraints: $(STAMPS)/dev ## write the versions in use into constraints.txt
+	.ci/write-constraints $(BIN)/python
+
+.PHONY: clean
+clean: ## remove what the targets made, the virtual environment included
+	rm -rf $(VENV) $(STAMPS) .tools dist build *.egg-info demo-data
+
+.PHONY: apt-packages
+apt-packages: ## gpsd, Mosquitto, can-utils, Chromium: the real peers of the tests
+	@.ci/apt-packages
+
+$(STAMPS)/venv:
+	@test -n "$(PYTHON)" || { echo "Milepost needs Python 3.11, 3.12 or 3.13; none is on the PATH." >&2; exit 1; }
+	@.ci/make-venv $(PYTHON) $(VENV)
+	@mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/runtime: pyproject.toml constraints.txt | $(STAMPS)/venv
+	@echo "installing Milepost into $(VENV) (once; a minute or two)"
+	@$(PIP_INSTALL) --editable '.[agent,cloud,simulator]'
+	@touch $@
+
+$(STAMPS)/dev: pyproject.toml constraints.txt | $(STAMPS)/venv
+	@echo "installing Milepost and its development tools into $(VENV) (once; a few minutes)"
+	@$(PIP_INSTALL) --editable '.[agent,cloud,simulator,dev]'
+	@touch $@ $(STAMPS)/runtime
+
+# In a virtual environment of its own: it pins many of the libraries that we use too.
+$(STAMPS)/sam: | $(STAMPS)/venv
+	@echo "installing the AWS SAM command line into .tools/sam (once; a minute)"
+	@.ci/make-venv $(PYTHON) .tools/sam
+	@.tools/sam/bin/python -m pip install --quiet --disable-pip-version-check 'aws-sam-cli>=1.150,<2' \
+	|| { [ "$${MILEPOST_REQUIRE_ALL:-}" != 1 ] && echo "aws-sam-cli did not install; its tests are skipped by name"; }
+	@touch $@

@@ -1,0 +1,153 @@
+"""The sections of the config file that have nothing to do with a source, key by key.
+
+Every key has its description with unit and default here, and nowhere else. A key that
+names a file is resolved against the folder of the config file by ``load``.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from contract.messages import VEHICLE_ID_PATTERN
+
+FilePath = Annotated[Path, Field(strict=False)]
+Port = Annotated[int, Field(ge=1, le=65_535)]
+Host = Annotated[str, StringConstraints(min_length=1, max_length=255)]
+
+
+class Section(BaseModel):
+    """One table of the config file: unknown keys and wrong types are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class VehicleSettings(Section):
+    """``[vehicle]``: who this is."""
+
+    id: Annotated[
+        str,
+        Field(
+            pattern=VEHICLE_ID_PATTERN,
+            description="The vehicle's name in topics, the MQTT client id and the common "
+            'name of its certificate, e.g. "van-1". Required.',
+        ),
+    ]
+
+
+class StateSettings(Section):
+    """``[state]``: where the agent keeps what it must remember."""
+
+    dir: FilePath = Field(
+        default=Path("/var/lib/milepost"),
+        description="Outbox, trip state and last account; survives reboots.",
+    )
+    runtime_dir: FilePath = Field(
+        default=Path("/run/milepost"),
+        description="Control socket; a tmpfs, so that it never wears the flash.",
+    )
+
+
+class OutboxSettings(Section):
+    """``[outbox]``: how unsent samples are kept."""
+
+    flush_interval_s: Annotated[float, Field(ge=0.05, le=60)] = Field(
+        default=1.0,
+        description="Seconds an unacknowledged message may live in memory alone; what a "
+        "power cut can lose. Default 1.",
+    )
+    max_mb: Annotated[float, Field(ge=1, le=1_000_000)] = Field(
+        default=256, description="Size limit of the outbox on disk, megabytes. Default 256."
+    )
+    max_age_days: Annotated[float, Field(gt=0, le=3_650)] = Field(
+        default=30, description="Age limit of an unsent message, days. Default 30."
+    )
+
+
+class DeliverySettings(Section):
+    """``[delivery]``: how messages are published."""
+
+    in_flight: Annotated[int, Field(ge=1, le=100)] = Field(
+        default=20,
+        description="Publishes that may await their PUBACK, count. AWS IoT Core allows 100. "
+        "Default 20.",
+    )
+    batch_s: Annotated[float, Field(ge=0, le=3_600)] = Field(
+        default=0,
+        description="Seconds of live samples to gather into one message; 0 sends each at "
+        "once. Default 0.",
+    )
+    max_publishes_per_s: Annotated[float, Field(gt=0, le=100_000)] = Field(
+        default=80,
+        description="Publishes per second, live and backlog together. AWS IoT Core stops "
+        "answering above 100. Default 80.",
+    )
+    max_bytes_per_s: Annotated[float, Field(ge=1_000)] = Field(
+        default=400_000,
+        description="Payload bytes per second. AWS IoT Core allows 512,000. Default 400000.",
+    )
+    shutdown_drain_s: Annotated[float, Field(ge=0, le=600)] = Field(
+        default=10,
+        description="Seconds an orderly stop goes on delivering before the rest is left in "
+        "the outbox. Default 10.",
+    )
+    basic_ingest_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{0,100}$")] = Field(
+        default="",
+        description="Common prefix of the IoT rules' names to publish through Basic Ingest, "
+        'e.g. "milepost"; "" publishes on plain topics. Default "".',
+    )
+
+
+class BrokerSettings(Section):
+    """``[broker]``: the MQTT broker and the vehicle's identity towards it."""
+
+    host: Host = Field(description="Name or address of the broker. Required.")
+    port: Port = Field(default=8883, description="TCP port of MQTT over TLS. Default 8883.")
+    ca_file: FilePath = Field(
+        description="PEM file with the CA that signed the broker's certificate. Required."
+    )
+    certificate_file: FilePath = Field(
+        description="PEM file with the vehicle's certificate. Required."
+    )
+    key_file: FilePath = Field(description="PEM file with its private key, mode 0600. Required.")
+    keep_alive_s: Annotated[int, Field(ge=5, le=1_200)] = Field(
+        default=60,
+        description="MQTT keep-alive, seconds. AWS IoT Core takes 30 to 1200. Default 60.",
+    )
+    server_name: Annotated[str, Field(max_length=255)] = Field(
+        default="",
+        description='Name to check the broker\'s certificate against; "" checks host. Default "".',
+    )
+
+
+class LogLevel(StrEnum):
+    """How much is logged; each level includes those after it."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class LogFormat(StrEnum):
+    """How a log line looks."""
+
+    TEXT = "text"
+    """For people and the journal."""
+
+    JSON = "json"
+    """One JSON object a line, for log shippers."""
+
+
+class LogSettings(Section):
+    """``[log]``: what goes to standard error."""
+
+    level: Annotated[LogLevel, Field(strict=False)] = Field(
+        default=LogLevel.INFO, description="debug, info, warning or error. Default info."
+    )
+    format: Annotated[LogFormat, Field(strict=False)] = Field(
+        default=LogFormat.TEXT, description="text or json. Default text."
+    )

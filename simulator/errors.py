@@ -1,0 +1,43 @@
+"""Errors of the simulator; each carries a hint that says what to do next.
+
+::
+
+    SimulatorError
+    ├── TraceError       a position log cannot be used, e.g. it holds no position at all
+    ├── CanLogError      a CAN log cannot be used, e.g. no line of it is a frame
+    ├── ServerError      the gpsd server cannot listen, e.g. the port is taken
+    └── BusError         the CAN bus cannot be opened, e.g. there is no can0
+
+    NmeaError            one line is not a usable sentence, e.g. its checksum is wrong;
+                         never leaves ``read_trace``, which counts it
+"""
+
+from __future__ import annotations
+
+
+class SimulatorError(Exception):
+    """Something that the person at the desk can mend."""
+
+    def __init__(self, message: str, *, hint: str) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class TraceError(SimulatorError):
+    """A position log cannot be used, e.g. it holds no position at all."""
+
+
+class CanLogError(SimulatorError):
+    """A CAN log cannot be used, e.g. no line of it is a frame."""
+
+
+class ServerError(SimulatorError):
+    """The gpsd server cannot listen, e.g. the port is taken."""
+
+
+class BusError(SimulatorError):
+    """The CAN bus cannot be opened or was lost, e.g. there is no ``can0``."""
+
+
+class NmeaError(ValueError):
+    """One line is not a usable sentence; the message is the reason, fit for a report."""

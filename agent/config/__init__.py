@@ -1,5 +1,12 @@
 """The agent's config: one TOML file, read once, never written."""
 
+from agent.config.load import AgentSettings, load, parse
+from agent.config.sampling import (
+    RateSettings,
+    SamplingSettings,
+    ThresholdSettings,
+    UnknownBattery,
+)
 from agent.config.sections import (
     BrokerSettings,
     DeliverySettings,
@@ -10,14 +17,37 @@ from agent.config.sections import (
     StateSettings,
     VehicleSettings,
 )
+from agent.config.sources import (
+    CanSettings,
+    FieldKind,
+    GpsSettings,
+    GpsSource,
+    PositionSettings,
+    SignalSettings,
+    field_kind,
+)
 
 __all__ = [
+    "AgentSettings",
     "BrokerSettings",
+    "CanSettings",
     "DeliverySettings",
+    "FieldKind",
+    "GpsSettings",
+    "GpsSource",
     "LogFormat",
     "LogLevel",
     "LogSettings",
     "OutboxSettings",
+    "PositionSettings",
+    "RateSettings",
+    "SamplingSettings",
+    "SignalSettings",
     "StateSettings",
+    "ThresholdSettings",
+    "UnknownBattery",
     "VehicleSettings",
+    "field_kind",
+    "load",
+    "parse",
 ]

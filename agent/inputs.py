@@ -1,0 +1,108 @@
+"""What sources hand to the engine, and the one bounded queue between them.
+
+A source's thread only enqueues: fixes, and changes of its own state. CAN frames do not
+pass the queue; the CAN source keeps the newest of each and is read when a sample is due.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, Protocol
+
+QUEUE_LIMIT: Final = 256
+"""25 s of a 10 Hz receiver; an engine that is later than that has other troubles."""
+
+SignalValue = bool | int | float | str | tuple[str, ...]
+"""Codes come as a tuple of texts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fix:
+    """One position of a receiver, WGS 84.
+
+    ``received_s`` is monotonic. ``time`` is the receiver's own time of measurement, absent
+    where the receiver gives none.
+    """
+
+    received_s: float
+    lat: float
+    lon: float
+    time: datetime | None = None
+    altitude_m: float | None = None
+    accuracy_m: float | None = None
+    speed_kmh: float | None = None
+    heading: float | None = None
+    device: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FixReceived:
+    """A fix; ``is_new`` is false when it only completes the epoch of the one before."""
+
+    fix: Fix
+    is_new: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class SourceChanged:
+    """A source was lost (with the reason) or regained; sent on changes only."""
+
+    source: str
+    available: bool
+    reason: str = ""
+
+
+Input = FixReceived | SourceChanged
+
+
+class SignalReader(Protocol):
+    """A source that is read instead of speaking; safe to call from the engine's thread."""
+
+    def read(self, now_s: float) -> dict[str, SignalValue]:
+        """Contract field -> newest value, without those that are stale or not valid."""
+        ...
+
+
+class Inbox:
+    """The bounded queue from the sources to the engine; full means the oldest fix goes.
+
+    Changes of state are never dropped: there are few, and each is sent once.
+    """
+
+    def __init__(self, limit: int = QUEUE_LIMIT) -> None:
+        self._limit = limit
+        self._items: deque[Input] = deque()
+        self._wake = threading.Condition()
+        self._closed = False
+        self.dropped = 0
+
+    def put(self, item: Input) -> None:
+        """Enqueue; never blocks."""
+        with self._wake:
+            if len(self._items) >= self._limit:
+                self._drop_oldest_fix()
+            self._items.append(item)
+            self._wake.notify()
+
+    def get(self, timeout_s: float) -> Input | None:
+        """The oldest item, or ``None`` when the time is up or the inbox was closed."""
+        with self._wake:
+            if not self._items and not self._closed and timeout_s > 0:
+                self._wake.wait(timeout_s)
+            return self._items.popleft() if self._items else None
+
+    def close(self) -> None:
+        """Wake the reader for good; what is queued can still be got."""
+        with self._wake:
+            self._closed = True
+            self._wake.notify_all()
+
+    def _drop_oldest_fix(self) -> None:
+        for index, item in enumerate(self._items):
+            if isinstance(item, FixReceived):
+                del self._items[index]
+                self.dropped += 1
+                return

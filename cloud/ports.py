@@ -2,16 +2,17 @@
 
 Each has one implementation for AWS and one for a single machine, and one contract test
 suite that runs on both. All are safe to call twice with the same input: deliveries are
-at least once.
+at least once. All raise :class:`cloud.errors.StoreError` when the call may succeed later,
+and nothing else. One machine's are safe to call from several threads and processes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from contract import Event, Location, Sample
 
@@ -25,18 +26,18 @@ class Vehicle:
     display_name: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class EnrichedSample:
+class EnrichedSample(NamedTuple):
     """A sample with what the cloud adds; one row of the hot store."""
 
     sample: Sample
     vehicle_type: str
     geohash_zone: str | None
     received_at: datetime
+    payload: bytes
+    """The sample as JSON, unknown fields included; what the store keeps."""
 
 
-@dataclass(frozen=True, slots=True)
-class ReceivedEvent:
+class ReceivedEvent(NamedTuple):
     """An event as it reached the cloud."""
 
     event: Event
@@ -94,7 +95,7 @@ class DeadLetter:
 
 
 class VehicleRegister(Protocol):
-    """Looks vehicles up; handlers wrap it in a cache."""
+    """Looks vehicles up; ``enrich`` wraps it in a cache."""
 
     def find(self, vehicle_id: str) -> Vehicle | None:
         """The vehicle, or None when the register does not know it."""
@@ -105,7 +106,11 @@ class HotStore(Protocol):
     """History: every sample and event, once, found by vehicle and time."""
 
     def put_samples(self, samples: Sequence[EnrichedSample]) -> None:
-        """Store by identity; one that is there already counts as delivered again."""
+        """Store by identity; one that is there already is not stored again.
+
+        A store that counts deliveries counts a sample again only when it was received
+        later than before: a handler's retry of the same record is no delivery.
+        """
         ...
 
     def put_events(self, events: Sequence[ReceivedEvent]) -> None:
@@ -120,6 +125,10 @@ class PositionStore(Protocol):
         """Store when its timestamp is later than the stored one; whether it was."""
         ...
 
+    def put_newest(self, positions: Sequence[Position]) -> Sequence[Position]:
+        """``put_if_newer`` for several vehicles, at most one position each; those stored."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Condition:
@@ -129,7 +138,13 @@ class Condition:
     kind: AlertKind
     raised: bool
     evaluated_at: datetime
+    """The time of the data evaluated last; older data is late and changes nothing."""
     alert_id: str | None = None
+    """The open alert; or the one resolved last while ``unnotified``."""
+    streak: int = 0
+    """How many evaluations in a row have spoken against ``raised``."""
+    unnotified: bool = False
+    """``alert_id`` was opened or resolved and the notifier has not confirmed it yet."""
 
 
 class AlertStore(Protocol):
@@ -139,10 +154,15 @@ class AlertStore(Protocol):
         """The stored state, or None before the first evaluation."""
         ...
 
+    def alert(self, vehicle_id: str, alert_id: str) -> Alert | None:
+        """One alert, open or resolved."""
+        ...
+
     def save(self, condition: Condition, alert: Alert | None) -> bool:
         """Store a state and the alert that it opened or resolved, both or neither.
 
-        False when a later evaluation is stored already; nothing is changed then.
+        False when a later evaluation is stored already; nothing is changed then. An
+        evaluation of the same moment replaces.
         """
         ...
 
@@ -167,7 +187,7 @@ class DeadLetterStore(Protocol):
     """Where what cannot be parsed goes, never silently."""
 
     def put(self, letter: DeadLetter) -> None:
-        """Keep one."""
+        """Keep one; an equal letter is the same letter."""
         ...
 
 
@@ -176,6 +196,37 @@ class Metrics(Protocol):
 
     def observe(self, name: str, value: float, **labels: str) -> None:
         """Add one value, e.g. ``position_latency_ms``."""
+        ...
+
+    def observe_all(self, name: str, values: Sequence[float]) -> None:
+        """Add several values at once."""
+        ...
+
+
+class OperatingAreas(Protocol):
+    """The areas in force at this moment."""
+
+    def outside_by_m(self, lat: float, lon: float) -> float | None:
+        """How far a point lies outside every operating area, metres; negative inside.
+
+        None when no operating area is given, so that nothing is to be checked.
+        """
+        ...
+
+
+class AreaSource(Protocol):
+    """Where the operating areas come from; may renew them from time to time."""
+
+    def current(self) -> OperatingAreas:
+        """The areas in force now."""
+        ...
+
+
+class StatusStore(Protocol):
+    """The status of each vehicle as the status rule wrote it; the rule is the only writer."""
+
+    def put_status(self, vehicle_id: str, item: Mapping[str, Any]) -> None:
+        """Replace the vehicle's item."""
         ...
 
 

@@ -1,0 +1,54 @@
+"""The cloud's clock; the only module of this package that reads the time."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Time for everything that needs it."""
+
+    def utc(self) -> datetime:
+        """Now, in UTC."""
+        ...
+
+    def monotonic_s(self) -> float:
+        """Seconds since an arbitrary start; never steps."""
+        ...
+
+    def sleep_s(self, duration_s: float) -> None:
+        """Wait."""
+        ...
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    def utc(self) -> datetime:
+        """Now, in UTC."""
+        return datetime.now(UTC)  # noqa: TID251  this is the one place
+
+    def monotonic_s(self) -> float:
+        """Seconds since boot or so."""
+        return time.monotonic()
+
+    def sleep_s(self, duration_s: float) -> None:
+        """Wait."""
+        time.sleep(duration_s)
+
+
+def milliseconds(moment: datetime) -> int:
+    """Milliseconds since 1970, the form in which stores keep moments."""
+    return round(moment.timestamp() * 1000)
+
+
+def from_milliseconds(value_ms: int) -> datetime:
+    """The moment of ``milliseconds``, in UTC; exact, which division by 1000 is not.
+
+    Raises:
+        OverflowError, ValueError: outside the years 1 to 9999.
+    """
+    seconds, rest_ms = divmod(value_ms, 1000)
+    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest_ms * 1000)

@@ -1,0 +1,125 @@
+"""The schema of one machine's ``milepost.db``.
+
+- ``history``: every sample and event once, by identity; samples and events of a run share
+  one sequence. ``deliveries`` counts how often the vehicle delivered it; ``received_ms``
+  is the first time, ``last_received_ms`` the last.
+- ``positions``, ``statuses``, ``traffic``: one row per vehicle.
+- ``conditions``, ``alerts``, ``notifications``: the alert life cycle.
+- ``dead_letters``: what broke the contract, once each (``digest``).
+- ``metric_buckets``: counts per logarithmic bucket (see :mod:`cloud.stores.histogram`).
+
+Moments are milliseconds since 1970, UTC. Migrations are append-only.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Final
+
+from cloud.stores.database import Migration
+
+_TABLES: Final = (
+    """
+    CREATE TABLE history (
+        vehicle_id       TEXT    NOT NULL,
+        run_id           TEXT    NOT NULL,
+        sequence         INTEGER NOT NULL,
+        kind             TEXT    NOT NULL CHECK (kind IN ('sample', 'event')),
+        timestamp_ms     INTEGER NOT NULL,
+        received_ms      INTEGER NOT NULL,
+        last_received_ms INTEGER NOT NULL,
+        deliveries       INTEGER NOT NULL DEFAULT 1,
+        lat              REAL,
+        lon              REAL,
+        vehicle_type     TEXT,
+        geohash_zone     TEXT,
+        event_type       TEXT,
+        payload          TEXT    NOT NULL,
+        PRIMARY KEY (vehicle_id, run_id, sequence)
+    ) STRICT
+    """,
+    "CREATE INDEX history_by_time ON history (vehicle_id, timestamp_ms)",
+    """
+    CREATE TABLE positions (
+        vehicle_id   TEXT PRIMARY KEY,
+        timestamp_ms INTEGER NOT NULL,
+        stored_ms    INTEGER NOT NULL,
+        position     TEXT    NOT NULL
+    ) STRICT
+    """,
+    """
+    CREATE TABLE statuses (
+        vehicle_id TEXT PRIMARY KEY,
+        stored_ms  INTEGER NOT NULL,
+        item       TEXT    NOT NULL
+    ) STRICT
+    """,
+    """
+    CREATE TABLE traffic (
+        vehicle_id     TEXT PRIMARY KEY,
+        messages       INTEGER NOT NULL,
+        bytes_received INTEGER NOT NULL
+    ) STRICT
+    """,
+    """
+    CREATE TABLE conditions (
+        vehicle_id   TEXT    NOT NULL,
+        kind         TEXT    NOT NULL,
+        raised       INTEGER NOT NULL,
+        evaluated_ms INTEGER NOT NULL,
+        alert_id     TEXT,
+        streak       INTEGER NOT NULL,
+        unnotified   INTEGER NOT NULL,
+        PRIMARY KEY (vehicle_id, kind)
+    ) STRICT
+    """,
+    """
+    CREATE TABLE alerts (
+        vehicle_id  TEXT    NOT NULL,
+        alert_id    TEXT    NOT NULL,
+        kind        TEXT    NOT NULL,
+        opened_ms   INTEGER NOT NULL,
+        resolved_ms INTEGER,
+        detail      TEXT    NOT NULL,
+        PRIMARY KEY (vehicle_id, alert_id)
+    ) STRICT
+    """,
+    "CREATE INDEX alerts_by_time ON alerts (opened_ms)",
+    """
+    CREATE TABLE notifications (
+        alert_id   TEXT    NOT NULL,
+        state      TEXT    NOT NULL CHECK (state IN ('opened', 'resolved')),
+        vehicle_id TEXT    NOT NULL,
+        sent_ms    INTEGER NOT NULL,
+        text       TEXT    NOT NULL,
+        PRIMARY KEY (alert_id, state)
+    ) STRICT
+    """,
+    """
+    CREATE TABLE dead_letters (
+        digest      TEXT PRIMARY KEY,
+        received_ms INTEGER NOT NULL,
+        topic       TEXT,
+        field       TEXT NOT NULL,
+        reason      TEXT NOT NULL,
+        payload     BLOB NOT NULL
+    ) STRICT
+    """,
+    """
+    CREATE TABLE metric_buckets (
+        name   TEXT    NOT NULL,
+        bucket INTEGER NOT NULL,
+        count  INTEGER NOT NULL,
+        PRIMARY KEY (name, bucket)
+    ) STRICT, WITHOUT ROWID
+    """,
+)
+
+
+def create_tables(connection: sqlite3.Connection) -> None:
+    """Version 1."""
+    for statement in _TABLES:
+        connection.execute(statement)
+
+
+MIGRATIONS: Final[tuple[Migration, ...]] = (create_tables,)

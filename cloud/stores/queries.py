@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-from cloud.clock import from_milliseconds
+from cloud.clock import from_milliseconds, milliseconds
 from cloud.errors import ConfigError
 from cloud.ports import AlertKind, VehicleRegister
 from cloud.stores.database import Database
@@ -146,14 +147,19 @@ class Queries:
             )
         return shown
 
-    def trail(self, vehicle_id: str, limit: int = 600) -> list[tuple[float, float]]:
-        """The newest ``limit`` places of a vehicle, ``(lat, lon)``, oldest first."""
-        rows = self._database.read(
-            "SELECT lat, lon FROM history WHERE vehicle_id = ? AND kind = 'sample'"
-            " AND lat IS NOT NULL ORDER BY timestamp_ms DESC LIMIT ?",
-            (vehicle_id, limit),
+    def trail(
+        self, vehicle_id: str, *, since: datetime, every_s: float = 1.0
+    ) -> list[tuple[int, float, float]]:
+        """Where a vehicle was since then: ``(timestamp_ms, lat, lon)`` in order of time.
+
+        Late samples are in their place; at most one for each ``every_s``.
+        """
+        return self._database.read(
+            "SELECT MIN(timestamp_ms), lat, lon FROM history WHERE vehicle_id = ?"
+            " AND timestamp_ms >= ? AND kind = 'sample' AND lat IS NOT NULL"
+            " GROUP BY timestamp_ms / ? ORDER BY 1",
+            (vehicle_id, milliseconds(since), max(1, round(every_s * 1000))),
         )
-        return [(lat, lon) for lat, lon in reversed(rows)]
 
     def alerts(self, *, open_only: bool = False, limit: int = 1_000) -> list[Json]:
         """Alerts, newest first, for ``GET /api/alerts``."""

@@ -1,0 +1,1 @@
+"""The whole cloud on one machine: broker, rules, stream, functions, map."""

@@ -1,0 +1,178 @@
+"""One vehicle's connection, from its TLS handshake to its end.
+
+The gate reads every packet before the broker library does. It takes messages itself:
+checked, appended to the stream, and only then acknowledged. The library sees a message
+when somebody may want it (retained, or anybody has subscribed), as QoS 0, because its
+acknowledgement was the gate's to give; all other packets it sees as they came.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from cloud.clock import Clock
+from cloud.serve.ingest import Ingest, Message
+from cloud.serve.packets import (
+    Connect,
+    ConnectRefusal,
+    Packet,
+    PacketType,
+    ProtocolError,
+    Publish,
+    connack,
+    decode_connect,
+    decode_publish,
+    puback,
+    read_packet,
+)
+from cloud.serve.policy import idle_limit_s, refuse_connect, refuse_publish
+from cloud.serve.switchboard import Switchboard, close_promptly
+
+MAX_IN_FLIGHT: Final = 100
+"""Unacknowledged messages a connection may have, as on AWS IoT Core; then it is not read."""
+CONNECT_TIMEOUT_S: Final = 10.0
+MAX_CONNECT_BYTES: Final = 140 * 1024
+
+FORWARDED: Final = frozenset(
+    {
+        PacketType.PUBACK,
+        PacketType.PUBREC,
+        PacketType.PUBCOMP,
+        PacketType.SUBSCRIBE,
+        PacketType.UNSUBSCRIBE,
+        PacketType.PINGREQ,
+        PacketType.DISCONNECT,
+    }
+)
+
+log = logging.getLogger(__name__)
+
+
+class Refused(Exception):  # noqa: N818  the client is refused, the gate is well
+    """A client wanted what it may not, e.g. another vehicle's topic; it is disconnected."""
+
+
+class Connection:
+    """Created when the certificate is verified; ``run`` returns when all is over."""
+
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        *,
+        vehicle_id: str,
+        serial: str,
+        ingest: Ingest,
+        switchboard: Switchboard,
+        clock: Clock,
+    ) -> None:
+        self.vehicle_id = vehicle_id
+        self.serial = serial
+        self.ended = asyncio.Event()
+        self._reader = reader
+        self._writer = writer
+        self._ingest = ingest
+        self._switchboard = switchboard
+        self._clock = clock
+        self._slots = asyncio.Semaphore(MAX_IN_FLIGHT)
+        self._onward = asyncio.StreamReader()
+        self._greeted = asyncio.Event()
+        self._said_goodbye = False
+        self._publishes_will = True
+
+    async def connect(self) -> Connect:
+        """Read the CONNECT and judge it.
+
+        Raises:
+            Refused: this client may not connect so; it was told.
+            ProtocolError, OSError, EOFError, TimeoutError: no CONNECT came.
+        """
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            packet = await read_packet(self._reader, MAX_CONNECT_BYTES)
+        connect = decode_connect(packet)
+        if connect.protocol != "MQTT" or connect.level != 4:
+            self._writer.write(connack(ConnectRefusal.PROTOCOL_VERSION))
+            raise Refused(f"protocol {connect.protocol} level {connect.level}; use MQTT 3.1.1")
+        if reason := refuse_connect(self.vehicle_id, connect):
+            self._writer.write(connack(ConnectRefusal.NOT_AUTHORIZED))
+            raise Refused(reason)
+        self._onward.feed_data(packet.encode())
+        return connect
+
+    async def run(self, connect: Connect) -> None:
+        """Serve until the client leaves, is silent for too long or breaks a rule."""
+        library = asyncio.create_task(
+            self._switchboard.serve(self._onward, self._writer, self._greeted), name="switchboard"
+        )
+        pump = asyncio.create_task(self._pump(idle_limit_s(connect)), name="pump")
+        try:
+            await asyncio.wait({library, pump}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            pump.cancel()
+            await asyncio.gather(pump, return_exceptions=True)
+            if connect.will is not None and self._publishes_will and not self._said_goodbye:
+                self._take(connect.will, lambda _durable: None)
+            self._onward.feed_eof()
+            await asyncio.gather(library, return_exceptions=True)
+            close_promptly(self._writer)
+            self.ended.set()
+
+    def close(self, reason: str, *, with_will: bool = True) -> None:
+        """End the connection soon; ``ended`` tells when."""
+        log.info("closing the connection of %s: %s", self.vehicle_id, reason)
+        self._publishes_will = with_will
+        if not with_will:
+            self._onward.feed_data(Packet(PacketType.DISCONNECT << 4, b"").encode())
+        self._writer.transport.abort()
+
+    async def _pump(self, idle_s: float) -> None:
+        try:
+            await self._greeted.wait()  # no PUBACK before the CONNACK
+            while not self._said_goodbye:
+                async with asyncio.timeout(idle_s):
+                    packet = await read_packet(self._reader)
+                await self._handle(packet)
+                await self._writer.drain()
+        except TimeoutError:
+            log.info("%s was silent for %.0f s; its connection is closed", self.vehicle_id, idle_s)
+        except (Refused, ProtocolError) as reason:
+            log.warning("disconnected %s: %s", self.vehicle_id, reason)
+        except (OSError, EOFError) as reason:
+            log.debug("the connection of %s ended: %r", self.vehicle_id, reason)
+
+    async def _handle(self, packet: Packet) -> None:
+        if packet.type == PacketType.PUBLISH:
+            publish = decode_publish(packet)
+            if reason := refuse_publish(self.vehicle_id, publish):
+                raise Refused(reason)
+            await self._slots.acquire()
+            await self._ingest.room()
+            self._take(publish, self._acknowledge(publish))
+            return
+        if packet.type not in FORWARDED:
+            raise ProtocolError(f"unexpected packet of type {packet.type}")
+        if packet.type == PacketType.DISCONNECT:
+            self._said_goodbye = True
+        self._onward.feed_data(packet.encode())
+
+    def _take(self, publish: Publish, settled: Callable[[bool], None]) -> None:
+        message = Message(self.vehicle_id, publish.topic, publish.payload, self._clock.utc())
+        self._ingest.submit(message, settled)
+
+    def _acknowledge(self, publish: Publish) -> Callable[[bool], None]:
+        def settled(durable: bool) -> None:  # noqa: FBT001  a callback's argument
+            self._slots.release()
+            if not durable:
+                self._writer.transport.abort()
+            elif not self._writer.is_closing():
+                if publish.packet_id is not None:
+                    self._writer.write(puback(publish.packet_id))
+                if not publish.topic.startswith("$") and (
+                    publish.retain or self._switchboard.has_subscribers()
+                ):
+                    self._onward.feed_data(publish.as_qos_0())
+
+        return settled

@@ -1,0 +1,68 @@
+"""Who may do what at the broker: the one-machine form of the AWS IoT policy.
+
+A vehicle is its certificate's common name. It may connect under that name only, publish
+to and subscribe to its own four topics, plain or through Basic Ingest, and nothing else.
+Pure: a refusal is the reason as text, ``None`` is permission.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from cloud.serve.packets import (
+    MAX_PAYLOAD_BYTES,
+    MAX_PREFIX_BYTES,
+    MAX_TOPIC_BYTES,
+    Connect,
+    Publish,
+)
+from contract import ContractError, MessageKind, Topics, parse_topic
+from contract.topics import strip_basic_ingest
+
+MAX_KEEP_ALIVE_S: Final = 1200
+"""AWS IoT Core's longest; 0 asks for no limit and gets this."""
+
+
+def refuse_connect(vehicle_id: str, connect: Connect) -> str | None:
+    """Why this CONNECT is refused."""
+    if connect.client_id != vehicle_id:
+        return (
+            f"client id {connect.client_id!r} is not the certificate's common name {vehicle_id!r}"
+        )
+    if connect.will is not None and (reason := refuse_publish(vehicle_id, connect.will)):
+        return f"last will: {reason}"
+    return None
+
+
+def refuse_publish(vehicle_id: str, publish: Publish) -> str | None:
+    """Why this message is refused."""
+    if publish.qos > 1:
+        return "QoS 2 is not served, as on AWS IoT Core"
+    topic = publish.topic
+    plain = strip_basic_ingest(topic)
+    if len(plain.encode()) > MAX_TOPIC_BYTES or len(topic) - len(plain) > MAX_PREFIX_BYTES:
+        return f"a topic of {len(topic)} characters"
+    if len(publish.payload) > MAX_PAYLOAD_BYTES:
+        return f"{len(publish.payload)} bytes of payload; at most {MAX_PAYLOAD_BYTES} are allowed"
+    try:
+        _, owner = parse_topic(topic)
+    except ContractError as error:
+        return error.reason
+    if owner != vehicle_id:
+        return f"topic {topic!r} belongs to another vehicle"
+    if publish.retain and plain != topic:
+        return f"topic {topic!r} is reserved and retains nothing"
+    return None
+
+
+def refuse_subscribe(vehicle_id: str, topic_filter: str) -> str | None:
+    """Why this subscription is refused; a wildcard reaches other vehicles and never passes."""
+    topics = Topics(vehicle_id)
+    if topic_filter in {topics.topic(kind) for kind in MessageKind}:
+        return None
+    return f"filter {topic_filter!r} is none of {vehicle_id}'s own topics"
+
+
+def idle_limit_s(connect: Connect) -> float:
+    """After this much silence the connection is dead (3.1.2-24: one and a half times)."""
+    return 1.5 * min(connect.keep_alive_s or MAX_KEEP_ALIVE_S, MAX_KEEP_ALIVE_S)

@@ -1,0 +1,139 @@
+"""Trips: an id that holds from ``trip_started`` to ``trip_ended``, across a restart too.
+
+The state file is written when a trip begins or ends and at an orderly stop, and at no
+other time: ``trip.json`` in the state directory, by temporary file, fsync and rename.
+After a power cut it says when the trip began, not when the agent died; such a trip is
+taken up again if it is younger than a day. After an orderly stop it is taken up again
+within ``trip_resume_s``. Without trusted time the boot decides: the same one goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import uuid
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from contract import TimeQuality
+
+FILE_NAME: Final = "trip.json"
+LONGEST_TRIP: Final = timedelta(hours=24)
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Trip:
+    """A trip that is under way; times are ISO 8601 in UTC."""
+
+    trip_id: str
+    started_at: str
+    boot_id: str
+    trusted_time: bool
+    stopped_at: str | None = None
+
+
+class TripKeeper:
+    """The trip under way, and its file."""
+
+    def __init__(self, folder: Path, *, boot_id: str, resume_s: float) -> None:
+        self._path = folder / FILE_NAME
+        self._boot_id = boot_id
+        self._resume = timedelta(seconds=resume_s)
+        self._trip: Trip | None = None
+
+    @property
+    def trip_id(self) -> str | None:
+        """The id of the trip under way."""
+        return self._trip.trip_id if self._trip else None
+
+    def restore(self, now: datetime, quality: TimeQuality) -> tuple[Trip | None, Trip | None]:
+        """Read the file at the start: the trip that goes on, or the one that is over."""
+        trip = self._read()
+        if trip is None:
+            return None, None
+        if self._goes_on(trip, now, trusted=quality is not TimeQuality.UNSYNCED):
+            self._trip = replace(trip, boot_id=self._boot_id, stopped_at=None)
+            return self._trip, None
+        self._write(None)
+        return None, trip
+
+    def begin(self, now: datetime, quality: TimeQuality) -> str:
+        """A new trip; returns its id."""
+        self._trip = Trip(
+            trip_id=str(uuid.uuid4()),
+            started_at=now.isoformat(),
+            boot_id=self._boot_id,
+            trusted_time=quality is not TimeQuality.UNSYNCED,
+        )
+        self._write(self._trip)
+        return self._trip.trip_id
+
+    def end(self) -> str | None:
+        """The trip is over; returns its id."""
+        ended = self.trip_id
+        self._trip = None
+        self._write(None)
+        return ended
+
+    def stop(self, now: datetime) -> None:
+        """The agent stops in an orderly way; note when, if a trip is under way."""
+        if self._trip is not None:
+            self._write(replace(self._trip, stopped_at=now.isoformat()))
+
+    def _goes_on(self, trip: Trip, now: datetime, *, trusted: bool) -> bool:
+        if trip.boot_id == self._boot_id and trip.stopped_at is None:
+            return True
+        if not (trusted and trip.trusted_time):
+            return trip.boot_id == self._boot_id
+        if trip.stopped_at is not None:
+            return now - datetime.fromisoformat(trip.stopped_at) <= self._resume
+        return now - datetime.fromisoformat(trip.started_at) <= LONGEST_TRIP
+
+    def _read(self) -> Trip | None:
+        try:
+            trip = Trip(**json.loads(self._path.read_bytes()))
+            for moment in (trip.started_at, trip.stopped_at):
+                if moment is not None and datetime.fromisoformat(moment).tzinfo is None:
+                    raise ValueError("a time without a zone")
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError) as error:
+            _log.warning("%s cannot be used (%s); no trip is taken up", self._path, error)
+            return None
+        return trip
+
+    def _write(self, trip: Trip | None) -> None:
+        """A disk that cannot be written costs only the trip's going on after a restart."""
+        try:
+            if trip is None:
+                self._path.unlink(missing_ok=True)
+            else:
+                write_atomically(self._path, json.dumps(asdict(trip)).encode())
+        except OSError as error:
+            _log.warning("%s cannot be written: %s", self._path, error)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Replace a file so that a power cut leaves the old or the new one.
+
+    Raises:
+        OSError: neither the file nor its folder could be written; the old one stays.
+    """
+    temporary = path.with_name(path.name + ".new")
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        with contextlib.suppress(OSError):
+            os.close(folder)

@@ -1,0 +1,26 @@
+"""The publisher: takes from the outbox, hands to the transport, settles on PUBACK.
+
+``core`` is one round of it, ``worker`` the threads; ``bucket``, ``backoff``, ``sizing``,
+``poison`` and ``schedule`` are its policies, each pure and in one file.
+"""
+
+from agent.publisher.backoff import Backoff, BackoffSettings
+from agent.publisher.bucket import TokenBucket
+from agent.publisher.core import Publisher, PublisherLimits
+from agent.publisher.poison import Suspicion
+from agent.publisher.schedule import StatusSchedule
+from agent.publisher.sizing import BatchSizer
+from agent.publisher.worker import OutboxWriter, PublisherThread
+
+__all__ = [
+    "Backoff",
+    "BackoffSettings",
+    "BatchSizer",
+    "OutboxWriter",
+    "Publisher",
+    "PublisherLimits",
+    "PublisherThread",
+    "StatusSchedule",
+    "Suspicion",
+    "TokenBucket",
+]

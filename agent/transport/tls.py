@@ -1,0 +1,231 @@
+"""Mutual TLS: the context, and what went wrong in words that say what to do next.
+
+Also right after a handshake that seemed to succeed: in TLS 1.3 the broker judges the
+vehicle's certificate after the client is done, so its refusal is read as an alert with
+the first bytes (RFC 8446, section 4.4.2.4). :class:`_WatchedSocket` remembers it.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import ssl
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from agent.errors import IdentityError
+from contract import TimeQuality
+
+LOG = logging.getLogger("agent.transport")
+
+_X509_NOT_YET_VALID: Final = 9
+_X509_EXPIRED: Final = 10
+_X509_WRONG_NAME: Final = frozenset({62, 63, 64})
+"""openssl/x509_vfy.h: host name, e-mail and address mismatch."""
+
+_ALERTS: Final = {
+    "CERTIFICATE_EXPIRED": (
+        "the broker says that this vehicle's certificate has expired",
+        "issue a new one and replace broker.certificate_file and broker.key_file",
+    ),
+    "UNKNOWN_CA": (
+        "the broker does not know the CA that signed this vehicle's certificate",
+        "use a certificate that was issued for this broker",
+    ),
+    "CERTIFICATE_UNKNOWN": (
+        "the broker does not accept this vehicle's certificate",
+        "check that it is registered and active there",
+    ),
+    "BAD_CERTIFICATE": (
+        "the broker does not accept this vehicle's certificate",
+        "check that it is registered and active there",
+    ),
+    "CERTIFICATE_REVOKED": (
+        "the broker says that this vehicle's certificate was revoked",
+        "issue a new one",
+    ),
+    "CERTIFICATE_REQUIRED": (
+        "the broker asks for a certificate and got none",
+        "check broker.certificate_file",
+    ),
+    "ACCESS_DENIED": (
+        "the broker denies access to this vehicle's certificate",
+        "check its policy or access list",
+    ),
+    "PROTOCOL_VERSION": (
+        "the broker does not speak TLS 1.2 or later",
+        "enable TLS 1.2 or 1.3 there; older versions are not safe",
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Where the three PEM files are, and the name to expect in the broker's certificate."""
+
+    ca_file: Path
+    certificate_file: Path
+    key_file: Path
+    server_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why there is no connection; ``unauthorised`` when trying again soon cannot help."""
+
+    reason: str
+    unauthorised: bool
+
+
+class _WatchedSocket(ssl.SSLSocket):
+    """Keeps the last TLS error, which the MQTT client turns into a bare "lost"."""
+
+    last_error: ssl.SSLError | None = None
+
+    def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
+        try:
+            return super().recv(buflen, flags)
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise
+        except ssl.SSLError as error:
+            self.last_error = error
+            raise
+
+    def send(self, data: Any, flags: int = 0) -> int:
+        try:
+            return super().send(data, flags)
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise
+        except ssl.SSLError as error:
+            self.last_error = error
+            raise
+
+
+class _NamedContext(ssl.SSLContext):
+    """Checks the broker's certificate against ``server_name``, whatever host is dialled."""
+
+    server_name = ""
+
+    def wrap_socket(self, sock: socket.socket, *args: Any, **kwargs: Any) -> ssl.SSLSocket:
+        kwargs["server_hostname"] = self.server_name
+        return super().wrap_socket(sock, *args, **kwargs)
+
+
+def check_credentials(credentials: Credentials) -> None:
+    """Look at the files before anything is dialled; a key that others can read is warned of.
+
+    Raises:
+        IdentityError: one is missing or unreadable; names the key of the config.
+    """
+    for key in ("ca_file", "certificate_file", "key_file"):
+        path: Path = getattr(credentials, key)
+        try:
+            with path.open("rb") as file:
+                content = file.read()
+        except FileNotFoundError:
+            raise IdentityError(
+                f"broker.{key}: there is no file {path}",
+                hint="Put the PEM file there, or correct the path in the config.",
+            ) from None
+        except OSError as error:
+            raise IdentityError(
+                f"broker.{key}: cannot read {path}: {error.strerror}",
+                hint="Make it readable for the user that the agent runs as.",
+            ) from error
+        if b"-----BEGIN " not in content:
+            raise IdentityError(
+                f"broker.{key}: {path} is not a PEM file",
+                hint="It must hold a block that starts with -----BEGIN; openssl converts DER.",
+            )
+    mode = credentials.key_file.stat().st_mode
+    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+        LOG.warning(
+            "broker.key_file: others than its owner can read %s (mode %04o); run: chmod 600 %s",
+            credentials.key_file,
+            stat.S_IMODE(mode),
+            credentials.key_file,
+        )
+
+
+def make_context(credentials: Credentials) -> ssl.SSLContext:
+    """A client context for mutual TLS 1.2 or later that checks chain and name.
+
+    Raises:
+        IdentityError: a file cannot be used.
+    """
+    context = _NamedContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.server_name = credentials.server_name
+    context.sslsocket_class = _WatchedSocket
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_verify_locations(cafile=str(credentials.ca_file))
+    except (OSError, ssl.SSLError) as error:
+        raise IdentityError(
+            f"broker.ca_file: {credentials.ca_file} cannot be used: {error}",
+            hint="It must hold the PEM certificate of the CA that signed the broker's.",
+        ) from error
+    try:
+        # an empty password keeps OpenSSL from asking one at the terminal
+        context.load_cert_chain(
+            certfile=str(credentials.certificate_file),
+            keyfile=str(credentials.key_file),
+            password=lambda: b"",
+        )
+    except (OSError, ssl.SSLError) as error:
+        raise IdentityError(
+            f"broker.certificate_file and broker.key_file cannot be used together: {error}",
+            hint="Both must be PEM, the key not encrypted and the one of this certificate.",
+        ) from error
+    return context
+
+
+def explain(error: BaseException, server_name: str, quality: TimeQuality) -> Failure:
+    """What an error of the dial, the handshake or the link means."""
+    if isinstance(error, IdentityError):
+        return Failure(f"{error.message}. {error.hint}", unauthorised=True)
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return _explain_verification(error, server_name, quality)
+    if isinstance(error, ssl.SSLError):
+        name = (error.reason or "").upper()
+        for alert, (reason, hint) in _ALERTS.items():
+            if alert in name:
+                return Failure(f"{reason}: {hint}", unauthorised=True)
+        return Failure(f"TLS failed ({error.reason or error})", unauthorised=False)
+    if isinstance(error, socket.gaierror):
+        return Failure(
+            f"the broker's name cannot be resolved ({error.strerror})", unauthorised=False
+        )
+    if isinstance(error, ConnectionRefusedError):
+        return Failure("nothing listens on the broker's port", unauthorised=False)
+    if isinstance(error, TimeoutError):
+        return Failure("the broker does not answer", unauthorised=False)
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return Failure(text or type(error).__name__, unauthorised=False)
+
+
+def _explain_verification(
+    error: ssl.SSLCertVerificationError, server_name: str, quality: TimeQuality
+) -> Failure:
+    code = error.verify_code
+    if code in (_X509_EXPIRED, _X509_NOT_YET_VALID):
+        if quality is TimeQuality.UNSYNCED:
+            return Failure(
+                "this board's clock is not set, so the broker's certificate cannot be checked:"
+                " wait for a GPS fix or NTP, or set the time",
+                unauthorised=False,
+            )
+        what = "has expired" if code == _X509_EXPIRED else "is not valid yet"
+        return Failure(f"the broker's certificate {what}: renew it there", unauthorised=True)
+    if code in _X509_WRONG_NAME:
+        return Failure(
+            f"the broker's certificate is for another name than {server_name!r}:"
+            " correct broker.host, or set broker.server_name to the name in it",
+            unauthorised=True,
+        )
+    return Failure(
+        "the broker's certificate was not signed by the CA in broker.ca_file"
+        f" ({error.verify_message}): use the CA of this broker",
+        unauthorised=True,
+    )

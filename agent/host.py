@@ -158,8 +158,11 @@ class SystemClock:
         """Wait."""
         time.sleep(duration_s)
 
-    def observe_gps(self, fix_time: datetime, received_s: float) -> None:
-        """A fresh fix says that it was ``fix_time`` just before ``received_s`` (monotonic)."""
+    def observe_gps(self, fix_time: datetime, received_s: float) -> bool:
+        """A fresh fix says that it was ``fix_time`` just before ``received_s`` (monotonic).
+
+        Returns whether that is believed.
+        """
         with self._lock:
             believed = EARLIEST_PLAUSIBLE <= fix_time <= LATEST_PLAUSIBLE
             if believed and self._kernel():
@@ -174,6 +177,7 @@ class SystemClock:
             _log.warning("GPS says %s, which cannot be; its time is not used", fix_time.isoformat())
         elif changed:
             _log.info("GPS time is plausible again")
+        return believed
 
     def _kernel(self) -> bool:
         now_s = self._monotonic_s()

@@ -65,6 +65,10 @@ class SignalReader(Protocol):
         """Contract field -> newest value, without those that are stale or not valid."""
         ...
 
+    def received_s(self, name: str) -> float | None:
+        """When the newest value of a mapped field came (monotonic); ``None`` if none has."""
+        ...
+
 
 class Inbox:
     """The bounded queue from the sources to the engine; full means the oldest fix goes.

@@ -20,8 +20,9 @@ from agent.config.sections import (
     StateSettings,
     VehicleSettings,
 )
-from agent.config.sources import CanSettings, GpsSettings, PositionSettings
+from agent.config.sources import SIGNALS_PREFIX, CanSettings, GpsSettings, PositionSettings
 from agent.errors import ConfigError
+from contract.messages import MAX_SIGNALS
 
 
 class AgentSettings(Section):
@@ -46,6 +47,9 @@ class AgentSettings(Section):
                 if name in owners:
                     raise ValueError(f"{name!r} is mapped on {owners[name]} and on {bus.channel}")
                 owners[name] = bus.channel
+        signals = sum(name.startswith(SIGNALS_PREFIX) for name in owners)
+        if signals > MAX_SIGNALS:
+            raise ValueError(f"maps {signals} signals.*; a sample carries {MAX_SIGNALS}")
         return self
 
 

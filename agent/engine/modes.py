@@ -143,11 +143,9 @@ class Transition:
 class ModeMachine:
     """The mode, and since when each of its rows' guards has held."""
 
-    def __init__(
-        self, thresholds: ThresholdSettings, *, mode: Mode = Mode.NORMAL, now_s: float = 0.0
-    ) -> None:
+    def __init__(self, thresholds: ThresholdSettings, mode: Mode = Mode.NORMAL) -> None:
         self._thresholds = thresholds
-        self._enter(mode, now_s)
+        self._enter(mode)
 
     @property
     def mode(self) -> Mode:
@@ -165,11 +163,11 @@ class ModeMachine:
                 since_s = self._held_since_s[index] = now_s
             dwell_s = getattr(self._thresholds, row.dwell) if row.dwell else 0.0
             if now_s - since_s >= dwell_s:
-                self._enter(row.target, now_s)
+                self._enter(row.target)
                 return Transition(row.source, row.target, row.reason)
         return None
 
-    def _enter(self, mode: Mode, now_s: float) -> None:
+    def _enter(self, mode: Mode) -> None:
         self._mode = mode
         self._rows = [row for row in TABLE if row.source is mode]
         self._held_since_s: list[float | None] = [None] * len(self._rows)

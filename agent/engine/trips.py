@@ -9,16 +9,15 @@ within ``trip_resume_s``. Without trusted time the boot decides: the same one go
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
-import os
 import uuid
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
+from agent.files import write_atomically
 from contract import TimeQuality
 
 FILE_NAME: Final = "trip.json"
@@ -97,16 +96,12 @@ class TripKeeper:
 
     def _read(self) -> Trip | None:
         try:
-            trip = Trip(**json.loads(self._path.read_bytes()))
-            for moment in (trip.started_at, trip.stopped_at):
-                if moment is not None and datetime.fromisoformat(moment).tzinfo is None:
-                    raise ValueError("a time without a zone")
+            return _parse(self._path.read_bytes())
         except FileNotFoundError:
             return None
         except (OSError, ValueError, TypeError) as error:
             _log.warning("%s cannot be used (%s); no trip is taken up", self._path, error)
             return None
-        return trip
 
     def _write(self, trip: Trip | None) -> None:
         """A disk that cannot be written costs only the trip's going on after a restart."""
@@ -119,21 +114,9 @@ class TripKeeper:
             _log.warning("%s cannot be written: %s", self._path, error)
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Replace a file so that a power cut leaves the old or the new one.
-
-    Raises:
-        OSError: neither the file nor its folder could be written; the old one stays.
-    """
-    temporary = path.with_name(path.name + ".new")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        with contextlib.suppress(OSError):
-            os.close(folder)
+def _parse(data: bytes) -> Trip:
+    trip = Trip(**json.loads(data))
+    for moment in (trip.started_at, trip.stopped_at):
+        if moment is not None and datetime.fromisoformat(moment).tzinfo is None:
+            raise ValueError("a time without a zone")
+    return trip

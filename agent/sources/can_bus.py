@@ -95,6 +95,10 @@ class CanSource:
         """Contract field -> newest value, without those that are stale or not valid."""
         return self._signals.read(now_s)
 
+    def received_s(self, name: str) -> float | None:
+        """When the newest frame with a mapped field came (monotonic); ``None`` if none has."""
+        return self._signals.received_s(name)
+
     def account(self) -> dict[str, int | str]:
         """Frames of mapped ids received, those kept for decoding, those that were no use."""
         return {

@@ -102,12 +102,12 @@ class SignalMap:
 
     def __init__(self, settings: CanSettings, tables: Mapping[str, SignalTable]) -> None:
         self._messages: dict[FrameId, _Message] = {}
-        self._readings: list[tuple[str, list[_Reading]]] = []
+        self._readings: dict[str, list[_Reading]] = {}
         for name, entries in settings.signals.items():
             kind = field_kind(name)
             if kind is not None:
                 readings = [self._reading(kind, entry, settings, tables) for entry in entries]
-                self._readings.append((name, readings))
+                self._readings[name] = readings
         self.frames = 0
         self.decoded = 0
         self.too_short = 0
@@ -138,7 +138,7 @@ class SignalMap:
     def read(self, now_s: float) -> dict[str, SignalValue]:
         """Contract field -> newest value, without those that are stale or not valid."""
         values: dict[str, SignalValue] = {}
-        for name, readings in self._readings:
+        for name, readings in self._readings.items():
             value: SignalValue | None
             if readings[0].kind is FieldKind.CODES:
                 value = _codes(readings, now_s)
@@ -147,6 +147,15 @@ class SignalMap:
             if value is not None:
                 values[name] = value
         return values
+
+    def received_s(self, name: str) -> float | None:
+        """When the newest frame with a mapped field came (monotonic); ``None`` if none has."""
+        times = [
+            reading.slot.newest[1]
+            for reading in self._readings.get(name, ())
+            if reading.slot.newest is not None
+        ]
+        return max(times, default=None)
 
     def _reading(
         self,

@@ -1,0 +1,273 @@
+"""The engine: one thread that merges, decides and takes the samples.
+
+It alone numbers the run's samples and events and calls the recorder. It wakes for what
+the sources enqueue, when a sample is due, and at least once a second, because a dwell can
+end and a CAN signal can change without a word.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from agent.config import SamplingSettings
+from agent.engine.modes import ModeMachine, Transition
+from agent.engine.schedule import Schedule
+from agent.engine.state import VehicleState, View
+from agent.engine.trips import TripKeeper
+from agent.engine.watches import BatteryWatch, BrakingWatch, FaultWatch
+from agent.inputs import FixReceived, Inbox, Input, SourceChanged
+from agent.logs import StateLog
+from agent.ports import Clock, Recorder
+from contract import Event, EventType, Mode, Sample
+from contract.messages import format_timestamp
+
+LOOK_S: Final = 1.0
+"""The longest time between two looks at the state."""
+
+EVENTS_KEPT: Final = 100
+
+_log = logging.getLogger(__name__)
+
+OnMode = Callable[[Mode, float], None]
+"""Told the mode and its sample interval in seconds, at the start and on each change."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineIdentity:
+    """What every message carries."""
+
+    vehicle_id: str
+    run_id: str
+
+
+class Engine:
+    """``start()`` once; ``stop()`` at any time, idempotent, after the sources' stop."""
+
+    def __init__(
+        self,
+        *,
+        identity: EngineIdentity,
+        sampling: SamplingSettings,
+        clock: Clock,
+        inbox: Inbox,
+        state: VehicleState,
+        trips: TripKeeper,
+        recorder: Recorder,
+        on_mode: OnMode,
+    ) -> None:
+        self._identity = identity
+        self._sampling = sampling
+        self._clock = clock
+        self._inbox = inbox
+        self._state = state
+        self._trips = trips
+        self._recorder = recorder
+        self._on_mode = on_mode
+        self._modes = ModeMachine(sampling.thresholds)
+        self._battery = BatteryWatch(sampling.thresholds)
+        self._faults = FaultWatch()
+        self._braking = BrakingWatch(sampling.thresholds.harsh_braking_mps2)
+        self._schedule = Schedule(sampling.normal.interval_s, clock.monotonic_s())
+        self._trouble = StateLog(_log, "engine's work")
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._progress_s = clock.monotonic_s()
+        self._mode_since_s = clock.monotonic_s()
+        self._seconds_in_mode = dict.fromkeys(Mode, 0.0)
+        self._events: deque[dict[str, Any]] = deque(maxlen=EVENTS_KEPT)
+        self._trip_started: datetime | None = None
+        self._sequence = 0
+        self._samples = 0
+
+    def start(self) -> None:
+        """Take up a trip that a restart interrupted, and begin."""
+        self.prepare()
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Take in what is queued, note the trip, end the thread."""
+        self._stopping.set()
+        self._inbox.close()
+        if self._thread is not None:
+            self._thread.join(10)
+
+    def progress(self) -> float:
+        """Monotonic time at which the engine was last seen working."""
+        return self._progress_s
+
+    def account(self) -> dict[str, Any]:
+        """The engine's part of the account; from any thread."""
+        now_s = self._clock.monotonic_s()
+        seconds = {mode.value: spent_s for mode, spent_s in self._seconds_in_mode.items()}
+        seconds[self._modes.mode.value] += now_s - self._mode_since_s
+        return {
+            "mode": self._modes.mode.value,
+            "sample_interval_s": self._sampling.interval_s(self._modes.mode),
+            "samples_created": self._samples,
+            "events_created": self._sequence - self._samples,
+            "last_sequence": self._sequence,
+            "fixes_received": self._state.fixes_received,
+            "fixes_rejected": self._state.fixes_rejected(),
+            "values_refused": self._state.invalid_values,
+            "inputs_dropped": self._inbox.dropped,
+            "seconds_in_mode": {mode: round(spent_s, 3) for mode, spent_s in seconds.items()},
+            "events": list(self._events),
+        }
+
+    def prepare(self) -> None:
+        """Set the first mode: in a trip, if one was interrupted and goes on."""
+        utc, quality = self._clock.utc(), self._clock.quality()
+        going_on, over = self._trips.restore(utc, quality)
+        now_s = self._clock.monotonic_s()
+        if going_on is not None:
+            self._trip_started = datetime.fromisoformat(going_on.started_at)
+            self._modes = ModeMachine(self._sampling.thresholds, Mode.IN_TRIP)
+            _log.info("trip %s goes on", going_on.trip_id)
+        self._tell_mode(now_s)
+        if over is not None:
+            self._emit(EventType.TRIP_ENDED, None, {"reason": "restart"}, trip_id=over.trip_id)
+
+    def step(self, item: Input | None, now_s: float) -> None:
+        """One turn of the loop; the thread calls it, and tests do."""
+        match item:
+            case FixReceived():
+                self._state.take_fix(item)
+            case SourceChanged():
+                self._source_changed(item)
+        view = self._state.view(now_s)
+        self._look(view, now_s)
+        if now_s >= self._schedule.due_s:
+            self._schedule.taken(now_s)
+            self._take_sample(view)
+        self._progress_s = now_s
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            wait_s = min(self._schedule.due_s - self._clock.monotonic_s(), LOOK_S)
+            item = self._inbox.get(wait_s)
+            self._safe_step(item)
+        while (item := self._inbox.get(0)) is not None:
+            self._safe_step(item)
+        self._trips.stop(self._clock.utc())
+
+    def _safe_step(self, item: Input | None) -> None:
+        """Bad input must not end the agent; what no check foresaw costs this turn only."""
+        try:
+            self.step(item, self._clock.monotonic_s())
+        except Exception as error:  # noqa: BLE001  logged once; the watchdog sees no progress
+            if self._trouble.failed(repr(error)):
+                _log.debug("on %r", item, exc_info=error)
+            self._stopping.wait(0.2)
+        else:
+            self._trouble.recovered()
+
+    def _look(self, view: View, now_s: float) -> None:
+        transition = self._modes.observe(view.situation, now_s)
+        if transition is not None:
+            self._change_mode(transition, view, now_s)
+        situation = view.situation
+        if self._battery.observe(
+            situation.battery_percent, charging=situation.charging, now_s=now_s
+        ):
+            self._emit(EventType.BATTERY_LOW, view, {"percent": situation.battery_percent})
+        codes = view.values.get("diagnostics.error_codes")
+        raised, cleared = self._faults.observe(codes if isinstance(codes, tuple) else None)
+        for code in raised:
+            self._emit(EventType.FAULT_RAISED, view, {"code": code})
+        for code in cleared:
+            self._emit(EventType.FAULT_CLEARED, view, {"code": code})
+        fall_mps2 = self._braking.observe(view.speed_kmh, view.speed_measured_s)
+        if fall_mps2 is not None:
+            details = {
+                "deceleration_mps2": round(fall_mps2, 2),
+                "speed_kmh": view.speed_kmh,
+            }
+            self._emit(EventType.HARSH_BRAKING, view, details)
+
+    def _change_mode(self, transition: Transition, view: View, now_s: float) -> None:
+        self._seconds_in_mode[transition.source] += now_s - self._mode_since_s
+        _log.info("mode %s -> %s (%s)", transition.source, transition.target, transition.reason)
+        if transition.target is Mode.IN_TRIP:
+            self._trip_started = self._clock.utc()
+            self._trips.begin(self._trip_started, self._clock.quality())
+            self._emit(EventType.TRIP_STARTED, view, {"reason": transition.reason})
+        details = {
+            "from": transition.source.value,
+            "to": transition.target.value,
+            "reason": transition.reason,
+        }
+        self._emit(EventType.MODE_CHANGED, view, details)
+        if transition.source is Mode.IN_TRIP:
+            ended: dict[str, Any] = {"reason": transition.reason}
+            if self._trip_started is not None:
+                lasted_s = (self._clock.utc() - self._trip_started).total_seconds()
+                ended["duration_s"] = round(max(lasted_s, 0.0), 1)
+            self._emit(EventType.TRIP_ENDED, view, ended)
+            self._trips.end()
+        self._tell_mode(now_s)
+
+    def _tell_mode(self, now_s: float) -> None:
+        mode = self._modes.mode
+        interval_s = self._sampling.interval_s(mode)
+        self._mode_since_s = now_s
+        self._schedule.change_interval(interval_s, now_s)
+        self._on_mode(mode, interval_s)
+
+    def _source_changed(self, change: SourceChanged) -> None:
+        details: dict[str, Any] = {"code": f"source:{change.source}"}
+        if change.available:
+            self._emit(EventType.FAULT_CLEARED, None, details)
+        else:
+            details["reason"] = change.reason[:256]
+            self._emit(EventType.FAULT_RAISED, None, details)
+
+    def _take_sample(self, view: View) -> None:
+        groups = self._state.groups(view, self._trips.trip_id)
+        sample = Sample(
+            vehicle_id=self._identity.vehicle_id,
+            run_id=self._identity.run_id,
+            sequence=self._sequence + 1,
+            timestamp=self._clock.utc(),
+            time_quality=self._clock.quality(),
+            **groups,
+        )
+        self._sequence += 1
+        self._samples += 1
+        self._recorder.record_sample(sample)
+
+    def _emit(
+        self,
+        kind: EventType,
+        view: View | None,
+        details: dict[str, Any],
+        *,
+        trip_id: str | None = None,
+    ) -> None:
+        event = Event(
+            vehicle_id=self._identity.vehicle_id,
+            run_id=self._identity.run_id,
+            sequence=self._sequence + 1,
+            timestamp=self._clock.utc(),
+            time_quality=self._clock.quality(),
+            event_type=kind.value,
+            location=self._state.location(view) if view is not None else None,
+            trip_id=trip_id or self._trips.trip_id,
+            details=details,
+        )
+        self._sequence += 1
+        self._events.append(
+            {
+                "event_type": kind.value,
+                "sequence": event.sequence,
+                "timestamp": format_timestamp(event.timestamp),
+                "details": details,
+            }
+        )
+        self._recorder.record_event(event)

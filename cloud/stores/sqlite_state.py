@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections import Counter
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from cloud.clock import Clock, from_milliseconds, milliseconds
 from cloud.ports import Alert, AlertKind, Condition, DeadLetter, Position
 from cloud.stores.database import Database
 from cloud.stores.histogram import bucket_of
+from cloud.stores.letters import letter_id
 from cloud.stores.wording import position_json, wording
 
 _log = logging.getLogger(__name__)
@@ -185,15 +185,6 @@ class SqliteDeadLetterStore:
                     letter.payload,
                 ),
             )
-
-
-def letter_id(letter: DeadLetter) -> str:
-    """The same for equal letters, so that a letter written twice can be told."""
-    digest = hashlib.sha256(letter.payload)
-    for part in (letter.topic or "", letter.field, letter.reason):
-        digest.update(b"\0" + part.encode(errors="surrogatepass"))
-    digest.update(str(milliseconds(letter.received_at)).encode())
-    return digest.hexdigest()[:32]
 
 
 class SqliteMetrics:

@@ -51,7 +51,7 @@ Examples:
     context_settings={"help_option_names": ["-h", "--help"]},
     lazy={
         "demo": ("simulator.demo.cli:demo", "Run the whole system on this desk, with a live map."),
-        "synth": ("simulator.synth.cli:synth", "Make a drive of one's own: NMEA and CAN logs."),
+        "synth": ("simulator.synth.command:synth", "Make a drive of one's own: NMEA and CAN logs."),
     },
 )
 @click.version_option(package_name="milepost", prog_name=PROGRAM)

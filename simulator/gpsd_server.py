@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 MAX_CLIENTS: Final = 64
 _IDLE_WAIT_S: Final = 1.0
+_SEND_BUFFER_BYTES: Final = 64 * 1024
 
 
 class Stamp(Enum):
@@ -210,6 +211,8 @@ class GpsdServer:
             logger.warning("refused a client: %d are connected", MAX_CLIENTS)
             return
         connection.settimeout(0)
+        # The kernel would grow this to megabytes, and a client that sleeps be noticed late.
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
         client = Client(connection, f"{peer[0]}:{peer[1]}")
         self._clients.add(client)
         self._selector.register(connection, selectors.EVENT_READ, client)

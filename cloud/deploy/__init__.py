@@ -1,0 +1,1 @@
+"""Tools that bring the cloud to AWS."""

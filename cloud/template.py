@@ -1,0 +1,241 @@
+"""What the one-machine mode takes from ``cloud/template.yaml``: rules and consumers.
+
+The template stays the single place that says which rule, stream, table and function are
+tied together. Parameters have their default values here; ``!Ref`` to a resource becomes
+its logical id, which the one-machine mode maps to a store of its own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from cloud.errors import ConfigError
+from cloud.iotsql import SQL_VERSION, SqlSyntaxError, Template, basic_ingest_rule, compile_template
+from cloud.iotsql.rule import Rule, compile_rule
+
+TEMPLATE_PATH: Final = Path(__file__).with_name("template.yaml")
+_HINT: Final = "Compare it with the template that came with this version."
+_PLACEHOLDER: Final = re.compile(r"\$\{(!?)([^}]*)\}")
+
+Node = Any
+"""A parsed YAML value, in which an :class:`Intrinsic` is a short form (Ref, Sub, GetAtt)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Intrinsic:
+    """A CloudFormation function in its short form: ``Ref``, ``Sub``, ``GetAtt``, …"""
+
+    name: str
+    argument: Node
+
+
+@dataclass(frozen=True, slots=True)
+class KinesisAction:
+    """Put the outgoing payload into a stream; ``stream`` is its logical id."""
+
+    stream: str
+    partition_key: Template
+
+
+@dataclass(frozen=True, slots=True)
+class DynamoDbV2Action:
+    """Put each key of the outgoing payload into its column; ``table`` is the logical id."""
+
+    table: str
+
+
+@dataclass(frozen=True, slots=True)
+class SqsAction:
+    """Send the outgoing payload to a queue; ``queue`` is its logical id."""
+
+    queue: str
+
+
+Action = KinesisAction | DynamoDbV2Action | SqsAction
+
+
+@dataclass(frozen=True, slots=True)
+class TopicRule:
+    """An IoT rule with what it does; ``rule`` is its compiled ``sql``."""
+
+    name: str
+    sql: str
+    rule: Rule
+    actions: tuple[Action, ...]
+    error_action: SqsAction
+
+    def accepts(self, topic: str) -> bool:
+        """Whether a message on this topic is this rule's: by FROM, or by Basic Ingest."""
+        named = basic_ingest_rule(topic)
+        return self.rule.matches(topic) if named is None else named == self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Consumer:
+    """A function tied to a stream by an event source mapping.
+
+    ``name`` is the last part of the handler's module, e.g. ``track_position``;
+    ``batching_window_s`` is how long a batch may wait to fill.
+    """
+
+    name: str
+    handler: str
+    stream: str
+    batch_size: int
+    batching_window_s: int
+    max_retries: int
+    bisect_on_error: bool
+    reports_item_failures: bool
+    on_failure: str
+    environment: frozenset[str]
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe, and knows CloudFormation's short forms."""
+
+
+def _intrinsic(loader: yaml.SafeLoader, suffix: str, node: yaml.Node) -> Intrinsic:
+    if isinstance(node, yaml.ScalarNode):
+        return Intrinsic(suffix, loader.construct_scalar(node))
+    if isinstance(node, yaml.SequenceNode):
+        return Intrinsic(suffix, loader.construct_sequence(node, deep=True))
+    return Intrinsic(suffix, loader.construct_mapping(node, deep=True))  # type: ignore[arg-type]  # the third kind
+
+
+_Loader.add_multi_constructor("!", _intrinsic)
+
+
+def load_template(path: Path = TEMPLATE_PATH) -> dict[str, Node]:
+    """The whole template.
+
+    Raises:
+        ConfigError: it cannot be read or is no template.
+    """
+    try:
+        document = yaml.load(path.read_bytes(), Loader=_Loader)  # noqa: S506  a SafeLoader
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigError(f"cannot read {path}: {error}", hint=_HINT) from error
+    if not isinstance(document, dict) or not isinstance(document.get("Resources"), dict):
+        raise ConfigError(f"{path} has no Resources", hint=_HINT)
+    return document
+
+
+def load_rules(path: Path = TEMPLATE_PATH) -> tuple[TopicRule, ...]:
+    """The IoT rules, compiled, in the template's order.
+
+    Raises:
+        ConfigError: a rule is not of the form that this version runs.
+    """
+    return tuple(_read(path, "AWS::IoT::TopicRule", _rule))
+
+
+def load_consumers(path: Path = TEMPLATE_PATH) -> tuple[Consumer, ...]:
+    """The functions behind a stream, in the template's order.
+
+    Raises:
+        ConfigError: as above.
+    """
+    return tuple(_read(path, "AWS::Serverless::Function", _consumer))
+
+
+def _read(path: Path, kind: str, make: Any) -> list[Any]:
+    template = load_template(path)
+    parameters = {
+        name: str(definition.get("Default", ""))
+        for name, definition in template.get("Parameters", {}).items()
+    }
+    made = []
+    for logical_id, resource in template["Resources"].items():
+        if resource.get("Type") != kind:
+            continue
+        try:
+            made.append(make(resource["Properties"], parameters))
+        except (KeyError, TypeError, ValueError) as error:
+            reason = f"lacks {error}" if isinstance(error, KeyError) else str(error)
+            raise ConfigError(f"{path}: {logical_id}: {reason}", hint=_HINT) from error
+    return made
+
+
+def _rule(properties: Mapping[str, Node], parameters: Mapping[str, str]) -> TopicRule:
+    payload = properties["TopicRulePayload"]
+    if payload.get("AwsIotSqlVersion") != SQL_VERSION:
+        raise ValueError(f"AwsIotSqlVersion is not {SQL_VERSION}")
+    sql = _text(payload["Sql"], parameters)
+    try:
+        rule = compile_rule(sql)
+    except SqlSyntaxError as error:
+        raise ValueError(f"Sql: {error}") from error
+    actions = tuple(_action(action, rule, parameters) for action in payload["Actions"])
+    error_action = _action(payload["ErrorAction"], rule, parameters)
+    if not isinstance(error_action, SqsAction):
+        raise TypeError("ErrorAction is not Sqs")
+    return TopicRule(_text(properties["RuleName"], parameters), sql, rule, actions, error_action)
+
+
+def _action(node: Mapping[str, Node], rule: Rule, parameters: Mapping[str, str]) -> Action:
+    match dict(node):
+        case {"Kinesis": action}:
+            key = compile_template(_text(action["PartitionKey"], parameters), rule.variable_names)
+            return KinesisAction(_logical_id(action["StreamName"]), key)
+        case {"DynamoDBv2": action}:
+            return DynamoDbV2Action(_logical_id(action["PutItem"]["TableName"]))
+        case {"Sqs": action} if action.get("UseBase64") is False:
+            return SqsAction(_logical_id(action["QueueUrl"]))
+    raise ValueError(f"an action of an unknown kind: {', '.join(node)}")
+
+
+def _consumer(properties: Mapping[str, Node], _parameters: Mapping[str, str]) -> Consumer:
+    events = [event for event in properties["Events"].values() if event["Type"] == "Kinesis"]
+    if len(events) != 1:
+        raise ValueError(f"has {len(events)} Kinesis events; one is expected")
+    mapping = events[0]["Properties"]
+    handler = properties["Handler"]
+    return Consumer(
+        name=handler.split(".")[-2],
+        handler=handler,
+        stream=_logical_id(mapping["Stream"]),
+        batch_size=int(mapping["BatchSize"]),
+        batching_window_s=int(mapping["MaximumBatchingWindowInSeconds"]),
+        max_retries=int(mapping["MaximumRetryAttempts"]),
+        bisect_on_error=mapping["BisectBatchOnFunctionError"] is True,
+        reports_item_failures="ReportBatchItemFailures" in mapping["FunctionResponseTypes"],
+        on_failure=_logical_id(mapping["DestinationConfig"]["OnFailure"]["Destination"]),
+        environment=frozenset(properties["Environment"]["Variables"]),
+    )
+
+
+def _logical_id(node: Node) -> str:
+    """The resource that ``!Ref X`` or ``!GetAtt X.Arn`` points to."""
+    match node:
+        case Intrinsic("Ref", str(name)):
+            return name
+        case Intrinsic("GetAtt", str(name)):
+            return name.split(".")[0]
+    raise ValueError(f"{node!r} is no reference to a resource of this template")
+
+
+def _text(node: Node, parameters: Mapping[str, str]) -> str:
+    """Plain text, or ``!Sub`` and ``!Ref`` of parameters with their default values."""
+    match node:
+        case str():
+            return node
+        case Intrinsic("Ref", str(name)) if name in parameters:
+            return parameters[name]
+        case Intrinsic("Sub", str(text)):
+            return _PLACEHOLDER.sub(lambda found: _substituted(found, parameters), text)
+    raise ValueError(f"{node!r} is neither text nor a parameter of this template")
+
+
+def _substituted(found: re.Match[str], parameters: Mapping[str, str]) -> str:
+    literal, name = found.groups()
+    if literal:
+        return f"${{{name}}}"
+    if name not in parameters:
+        raise ValueError(f"${{{name}}} is no parameter of this template")
+    return parameters[name]

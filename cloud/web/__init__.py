@@ -1,0 +1,1 @@
+"""The live map: one page, pushed; read only."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
 import ssl
 from pathlib import Path
 from typing import Any, Final
@@ -26,7 +27,6 @@ MAX_CONNECTIONS: Final = 2_000
 HANDSHAKE_TIMEOUT_S: Final = 10.0
 REVOCATION_CHECK_S: Final = 1.0
 STOP_TIMEOUT_S: Final = 5.0
-BACKLOG: Final = 256
 
 log = logging.getLogger(__name__)
 
@@ -86,27 +86,16 @@ class Broker:
         self.refused = 0
         """Connections that were turned away."""
 
-    async def start(self, host: str, port: int) -> int:
-        """Listen; the port, chosen by the system when ``port`` is 0.
+    async def start(self, listener: socket.socket) -> None:
+        """Take connections from a listening socket, which is closed at the end.
 
         Raises:
-            ConfigError: the address cannot be listened on, or the revoked list is broken.
+            ConfigError: the list of revoked certificates is broken.
         """
         self._revoked.refresh()
         await self._switchboard.start()
-        try:
-            self._server = await asyncio.start_server(
-                self._accept, host, port, backlog=BACKLOG, limit=64 * 1024
-            )
-        except OSError as error:
-            await self._switchboard.stop()
-            raise ConfigError(
-                f"cannot listen for MQTT on {host}:{port}: {error.strerror or error}",
-                hint="is another milepost-cloud or Mosquitto running? Choose another "
-                "--mqtt-port, or 0 for a free one",
-            ) from error
+        self._server = await asyncio.start_server(self._accept, sock=listener)
         self._watch = asyncio.create_task(self._watch_revocations(), name="revocations")
-        return int(self._server.sockets[0].getsockname()[1])
 
     def connected(self) -> list[str]:
         """The vehicles that hold a connection."""

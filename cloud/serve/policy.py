@@ -45,13 +45,17 @@ def refuse_publish(vehicle_id: str, publish: Publish) -> str | None:
     if len(publish.payload) > MAX_PAYLOAD_BYTES:
         return f"{len(publish.payload)} bytes of payload; at most {MAX_PAYLOAD_BYTES} are allowed"
     try:
-        _, owner = parse_topic(topic)
+        kind, owner = parse_topic(topic)
     except ContractError as error:
         return error.reason
     if owner != vehicle_id:
         return f"topic {topic!r} belongs to another vehicle"
-    if publish.retain and plain != topic:
-        return f"topic {topic!r} is reserved and retains nothing"
+    if plain != topic:
+        rule_name = topic.removeprefix("$aws/rules/").removesuffix(f"/{plain}")
+        if not rule_name.endswith(f"_{kind.value}"):
+            return f"rule {rule_name!r} is not the one for {plain!r}"
+        if publish.retain:
+            return f"topic {topic!r} is reserved and retains nothing"
     return None
 
 

@@ -9,7 +9,9 @@ Invariants:
    so. A crash in between delivers again: at least once.
 4. A record is deleted when every registered consumer of its stream has passed it and it
    is older than the retention; nothing else deletes.
-5. One process at a time: the writer connection is guarded by a lock of this process.
+5. One process at a time: the writing connections are guarded by a lock of this process.
+6. Checkpoints are not synced one by one: a power cut may set a consumer back to an older
+   one, which delivers again; the next append makes them durable with its own records.
 
 Schema: ``record`` holds all streams, told apart by name; ``checkpoint`` one row a consumer.
 """
@@ -80,7 +82,8 @@ class Stream:
         self._newest: dict[str, int] = {}
         self._closed = False
         with _wrapped("open"):
-            self._writer = _connect(path)
+            self._writer = _connect(path, synchronous="FULL")
+            self._checkpoints = _connect(path, synchronous="NORMAL")
             self._writer.executescript(SCHEMA)
             rows = self._writer.execute("SELECT stream, MAX(sequence) FROM record GROUP BY stream")
             self._newest.update(rows.fetchall())
@@ -122,7 +125,7 @@ class Stream:
                 "SELECT sequence FROM checkpoint WHERE consumer = ?", (consumer,)
             ).fetchone()
         with _wrapped("open"):
-            connection = _connect(self._path)
+            connection = _connect(self._path, synchronous="NORMAL")
         return StreamReader(self, stream, consumer, row[0], connection)
 
     def wait_beyond(
@@ -150,8 +153,8 @@ class Stream:
         Raises:
             StoreError: not saved; the records will be delivered again after a restart.
         """
-        with self._lock, _wrapped("checkpoint"), self._transaction():
-            self._writer.execute(
+        with self._lock, _wrapped("checkpoint"):
+            self._checkpoints.execute(
                 "UPDATE checkpoint SET sequence = MAX(sequence, ?) WHERE consumer = ?",
                 (sequence, consumer),
             )
@@ -191,6 +194,7 @@ class Stream:
         with self._lock:
             if not self._closed:
                 self._closed = True
+                self._checkpoints.close()
                 self._writer.close()
 
     @contextmanager
@@ -241,9 +245,9 @@ class StreamReader:
         """Wait until there may be something after ``beyond``."""
         self._stream.wait_beyond(self._name, beyond, timeout_s, stop)
 
-    def backlog(self) -> bool:
-        """Whether something stands after the position."""
-        return self._stream.newest(self._name) > self.position
+    def may_hold(self, records: int) -> bool:
+        """Whether so many may stand after the position; streams share their numbers."""
+        return self._stream.newest(self._name) - self.position >= records
 
     def done_up_to(self, sequence: int) -> None:
         """Move the position, durably.
@@ -260,10 +264,10 @@ class StreamReader:
         self._connection.close()
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def _connect(path: Path, *, synchronous: str) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=10, isolation_level=None, check_same_thread=False)
     connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute(f"PRAGMA synchronous = {synchronous}")
     connection.execute(f"PRAGMA journal_size_limit = {JOURNAL_BYTES}")
     return connection
 

@@ -1,0 +1,314 @@
+"""``milepost-cloud serve``: everything is put together here and nowhere else.
+
+Data directory::
+
+    pki/            the certificate authority (cloud.pki)
+    stream.db       messages between broker and functions (cloud.serve.stream)
+    milepost.db     history, positions, alerts (cloud.stores)
+    archive/        Parquet
+    serve.json      where the running cloud listens
+    serve.lock      held by the running cloud
+
+Start: lock, ports, stores, map, consumers, broker, ``serve.json``. Stop, the other way
+round: ``serve.json``, broker, ingest, consumers when they have caught up, map, stores.
+What a consumer did not get done in time is in the stream and comes at the next start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+import webbrowser
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from cloud.areas import NO_AREAS, Areas, load_areas
+from cloud.clock import Clock, SystemClock, milliseconds
+from cloud.errors import StoreError
+from cloud.fleet import Fleet, load_fleet
+from cloud.pki import Authority
+from cloud.serve.broker import Broker
+from cloud.serve.consumer import Batching, Consumer, Process
+from cloud.serve.dispatcher import Dispatcher
+from cloud.serve.files import DataLock, remove_ready, write_ready
+from cloud.serve.functions import bury, function, rule_errors, status_table
+from cloud.serve.http import HttpServer
+from cloud.serve.ingest import Ingest
+from cloud.serve.sockets import bind
+from cloud.serve.stream import Stream
+from cloud.stores.queries import Queries
+from cloud.stores.sqlite import SqliteStores
+from cloud.template import Consumer as Function
+from cloud.template import DynamoDbV2Action, TopicRule, load_consumers, load_rules
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+RETENTION_S: Final = 3600.0
+"""How long a record that everybody has handled stays, for a second look."""
+MAX_WINDOW_S: Final = 5.0
+"""The longest batching window; bounds what is not archived yet, and makes smaller files."""
+FLUSH_S: Final = 1.0
+TRIM_EVERY: Final = 60
+CATCH_UP_TIMEOUT_S: Final = 20.0
+STATUS_S: Final = 10.0
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The command's options."""
+
+    data_dir: Path
+    host: str = "127.0.0.1"
+    mqtt_port: int = 8883
+    http_port: int = 8080
+    fleet_file: Path | None = None
+    areas_file: Path | None = None
+    tiles: bool = True
+    open_browser: bool = True
+
+
+def serve(settings: Settings, say: Callable[[str], None]) -> None:
+    """Serve until SIGINT or SIGTERM; ``say`` takes lines for the person who started it.
+
+    Raises:
+        ConfigError: it could not be started; nothing is left running.
+    """
+    with DataLock(settings.data_dir):
+        remove_ready(settings.data_dir)
+        asyncio.run(_serve(settings, say))
+
+
+async def _serve(settings: Settings, say: Callable[[str], None]) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def request_stop() -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)  # a second Ctrl-C ends at once
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, request_stop)
+    async with one_machine_cloud(settings, SystemClock()) as cloud:
+        say(f"Map:   {cloud.http_url}")
+        say(f"MQTT:  {settings.host}:{cloud.mqtt_port}, mutual TLS; certificates: ")
+        say(f"       milepost-cloud certs issue VEHICLE_ID --data {settings.data_dir} --out DIR")
+        say("Stop with Ctrl-C.")
+        if settings.open_browser and _has_screen():
+            await asyncio.to_thread(webbrowser.open, cloud.http_url)
+        reporter = asyncio.create_task(_report(cloud, say), name="status")
+        await stop.wait()
+        reporter.cancel()
+        say("Stopping: no new messages, the rest is being finished.")
+    say("Stopped.")
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A cloud at work."""
+
+    mqtt_port: int
+    http_url: str
+    broker: Broker
+    stream: Stream
+    dispatcher: Dispatcher
+
+
+@asynccontextmanager
+async def one_machine_cloud(settings: Settings, clock: Clock) -> AsyncIterator[Running]:
+    """Everything started in order, and stopped in the opposite one."""
+    async with AsyncExitStack() as stack:
+        fleet = load_fleet(settings.fleet_file) if settings.fleet_file else Fleet()
+        areas = load_areas(settings.areas_file) if settings.areas_file else NO_AREAS
+        mqtt_listener = stack.enter_context(
+            bind(settings.host, settings.mqtt_port, purpose="MQTT", option="--mqtt-port")
+        )
+        http_listener = stack.enter_context(
+            bind(settings.host, settings.http_port, purpose="HTTP", option="--http-port")
+        )
+        mqtt_port, http_port = (one.getsockname()[1] for one in (mqtt_listener, http_listener))
+        authority = Authority.open_or_create(settings.data_dir / "pki", clock.utc())
+        rules, functions = load_rules(), load_consumers()
+        dispatcher = Dispatcher(rules, dead_letters=functions[0].on_failure)
+        stores = SqliteStores.open(settings.data_dir, areas=areas, register=fleet, clock=clock)
+        stack.callback(stores.close)
+        stream = Stream(settings.data_dir / "stream.db")
+        stack.callback(stream.close)
+
+        queries = Queries.open(settings.data_dir, register=fleet)
+        stack.callback(queries.close)
+        http = HttpServer(http_listener, lambda: _map(queries, areas, tiles=settings.tiles))
+        stack.push_async_callback(asyncio.to_thread, http.stop)
+        await asyncio.to_thread(http.start)
+
+        consumers = _consumers(rules, functions, stream, stores, clock)
+        stack.push_async_callback(_finish, consumers, stream)
+        for consumer in consumers:
+            consumer.start()
+
+        housekeeping = asyncio.create_task(
+            _keep_house(dispatcher, stores, stream, clock), name="housekeeping"
+        )
+        stack.push_async_callback(_end, housekeeping, dispatcher, stores)
+
+        ingest = Ingest(stream, dispatcher.route, clock)
+        ingest.start(asyncio.get_running_loop())
+        stack.push_async_callback(ingest.close)
+        broker = Broker(
+            ca_file=authority.certificate_file,
+            server_file=authority.server_file(_names(settings.host), clock.utc()),
+            revoked_file=authority.revoked_file,
+            ingest=ingest,
+            clock=clock,
+        )
+        stack.push_async_callback(broker.stop)
+        await broker.start(mqtt_listener)
+
+        running = Running(mqtt_port, _url(settings.host, http_port), broker, stream, dispatcher)
+        write_ready(settings.data_dir, mqtt_port=mqtt_port, http_url=running.http_url)
+        stack.callback(remove_ready, settings.data_dir)
+        yield running
+
+
+def _map(queries: Queries, areas: Areas, *, tiles: bool) -> FastAPI:
+    from cloud.web.app import create_app  # noqa: PLC0415  seconds; in the map's thread
+
+    return create_app(queries, areas=areas, tiles=tiles)
+
+
+def _consumers(
+    rules: Sequence[TopicRule],
+    functions: Sequence[Function],
+    stream: Stream,
+    stores: SqliteStores,
+    clock: Clock,
+) -> list[Consumer]:
+    letters = stores.dead_letters
+
+    def consumer(name: str, source: str, process: Process, batching: Batching) -> Consumer:
+        return Consumer(
+            name,
+            reader=stream.reader(source, name),
+            process=process,
+            give_up=bury(letters),
+            clock=clock,
+            batching=batching,
+        )
+
+    tables = {
+        action.table
+        for rule in rules
+        for action in rule.actions
+        if isinstance(action, DynamoDbV2Action)
+    }
+    queues = {rule.error_action.queue for rule in rules} | {one.on_failure for one in functions}
+    return [
+        *(
+            consumer(one.name, one.stream, _process(one, stores), _batching(one))
+            for one in functions
+        ),
+        *(consumer(name, name, status_table(stores, letters), Batching()) for name in tables),
+        *(consumer(name, name, rule_errors(letters), Batching()) for name in queues),
+    ]
+
+
+def _process(one: Function, stores: SqliteStores) -> Process:
+    handler = import_module(one.handler.rpartition(".")[0]).build(stores)
+    return function(one.name, one.stream, handler)
+
+
+def _batching(one: Function) -> Batching:
+    """As in the template, but nobody at a desk waits minutes for a file."""
+    return Batching(
+        batch_size=one.batch_size,
+        window_s=min(one.batching_window_s, MAX_WINDOW_S),
+        max_tries=one.max_retries + 1,
+    )
+
+
+async def _finish(consumers: list[Consumer], stream: Stream) -> None:
+    for consumer in consumers:
+        consumer.stop()
+    stream.wake()
+    for consumer in consumers:
+        if not await asyncio.to_thread(consumer.join, CATCH_UP_TIMEOUT_S):
+            log.error("%s does not end; its batch comes again at the next start", consumer.name)
+            continue
+        consumer.close()
+
+
+async def _keep_house(
+    dispatcher: Dispatcher, stores: SqliteStores, stream: Stream, clock: Clock
+) -> None:
+    rounds = 0
+    while True:
+        await asyncio.sleep(FLUSH_S)
+        rounds += 1
+        await asyncio.to_thread(_flush_counts, dispatcher, stores)
+        if rounds % TRIM_EVERY == 0:
+            older_than_ms = milliseconds(clock.utc()) - round(RETENTION_S * 1000)
+            try:
+                await asyncio.to_thread(stream.trim, older_than_ms)
+            except StoreError as error:
+                log.warning("the stream was not trimmed: %s", error)
+
+
+def _flush_counts(dispatcher: Dispatcher, stores: SqliteStores) -> None:
+    received = dispatcher.take_received()
+    try:
+        stores.count_received(received)
+    except StoreError as error:
+        dispatcher.give_back(received)
+        log.warning("received bytes are not counted yet: %s", error)
+
+
+async def _end(
+    housekeeping: asyncio.Task[None], dispatcher: Dispatcher, stores: SqliteStores
+) -> None:
+    housekeeping.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await housekeeping
+    _flush_counts(dispatcher, stores)
+
+
+async def _report(cloud: Running, say: Callable[[str], None]) -> None:
+    last = ""
+    while True:
+        await asyncio.sleep(STATUS_S)
+        vehicles = cloud.broker.connected()
+        line = (
+            f"{len(vehicles)} vehicles connected, {cloud.dispatcher.messages} messages received, "
+            f"{cloud.broker.refused} connections refused"
+        )
+        if line != last:
+            say(line)
+        last = line
+
+
+def _names(host: str) -> list[str]:
+    wildcard = {"", "0.0.0.0", "::"}  # noqa: S104  compared, not bound
+    return [socket.gethostname(), *([host] if host not in wildcard else [])]
+
+
+def _url(host: str, port: int) -> str:
+    if host in {"", "0.0.0.0", "::"}:  # noqa: S104  compared, not bound
+        host = "localhost"
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+
+
+def _has_screen() -> bool:
+    return sys.stdout.isatty() and (
+        sys.platform == "darwin" or bool({"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys())
+    )

@@ -294,6 +294,7 @@ class Publisher:
 
     def _begin_drain(self) -> None:
         self._draining = True
+        self._next_attempt_s = min(self._next_attempt_s, self._clock.monotonic_s())
 
     # --- sending -------------------------------------------------------------------
 

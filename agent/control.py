@@ -1,0 +1,194 @@
+"""The control socket: ask a running agent how it is.
+
+On connect the agent writes one JSON object, the account (:mod:`agent.account` and the
+engine's part), and closes. Nothing is read, so nothing can be told to the agent here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import socket
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from agent.errors import AgentError, ControlError, StateError
+
+LOG = logging.getLogger("agent.control")
+
+SOCKET_NAME: Final = "agent.sock"
+_TIMEOUT_S: Final = 5.0
+
+
+class ControlServer:
+    """One thread that answers. ``start()`` once; ``stop()`` idempotent, safe before it."""
+
+    def __init__(self, runtime_dir: Path, account: Callable[[], dict[str, Any]]) -> None:
+        self.path = runtime_dir / SOCKET_NAME
+        self._account = account
+        self._socket: socket.socket | None = None
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Listen; only the agent's own user can connect.
+
+        Raises:
+            StateError: the directory cannot be used, or another agent answers there.
+        """
+        try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._clear_the_way()
+            listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            listener.bind(str(self.path))
+            self.path.chmod(0o600)
+            listener.listen(8)
+        except OSError as error:
+            raise StateError(
+                f"state.runtime_dir: cannot listen on {self.path}: {error}",
+                hint="Create the directory and give it to the user that the agent runs as.",
+            ) from error
+        self._socket = listener
+        self._thread = threading.Thread(
+            target=self._serve, args=(listener,), name="control", daemon=True
+        )
+        self._thread.start()
+
+    def _clear_the_way(self) -> None:
+        """A socket file outlives the process that was killed; one that answers does not."""
+        if not self.path.exists():
+            return
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.settimeout(_TIMEOUT_S)
+            try:
+                probe.connect(str(self.path))
+            except ConnectionRefusedError:
+                self.path.unlink()
+                return
+        raise StateError(
+            f"state.runtime_dir: another agent answers on {self.path}",
+            hint="Stop it first, or give this one a state.runtime_dir of its own.",
+        )
+
+    def stop(self) -> None:
+        """Stop listening and remove the socket."""
+        listener, self._socket = self._socket, None
+        if listener is None:
+            return
+        with contextlib.suppress(OSError):
+            listener.shutdown(socket.SHUT_RDWR)  # wakes accept(2); close alone does not
+        listener.close()
+        if self._thread is not None:
+            self._thread.join(_TIMEOUT_S)
+        self.path.unlink(missing_ok=True)
+
+    def _serve(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                if self._socket is None:
+                    return
+                # out of file descriptors, e.g.: the caller gets nothing and asks again
+                threading.Event().wait(1.0)
+                continue
+            with connection:
+                connection.settimeout(_TIMEOUT_S)
+                try:
+                    connection.sendall(json.dumps(self._account()).encode() + b"\n")
+                except OSError:
+                    continue  # the caller went away
+                except Exception:
+                    LOG.exception("the account could not be given")
+
+
+def ask(runtime_dir: Path) -> dict[str, Any]:
+    """The account of the running agent.
+
+    Raises:
+        ControlError: nobody answers; says what to do.
+    """
+    path = runtime_dir / SOCKET_NAME
+    pieces = []
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(_TIMEOUT_S)
+            connection.connect(str(path))
+            while piece := connection.recv(65536):
+                pieces.append(piece)
+        account: dict[str, Any] = json.loads(b"".join(pieces))
+    except PermissionError as error:
+        raise ControlError(
+            f"may not ask the agent on {path}", hint="Run this as the agent's user or as root."
+        ) from error
+    except (FileNotFoundError, ConnectionRefusedError) as error:
+        raise ControlError(
+            f"no agent runs: nobody listens on {path}",
+            hint="Start it with: milepost-agent run --config FILE",
+        ) from error
+    except (OSError, ValueError) as error:
+        raise ControlError(
+            f"the agent did not answer on {path}: {error}", hint="Look into its log."
+        ) from error
+    return account
+
+
+def readable(account: dict[str, Any]) -> str:
+    """The account for a person, one fact a line."""
+    dropped = ", ".join(f"{n} {reason}" for reason, n in account["dropped_messages"].items())
+    created = account.get("samples_created", 0) + account.get("events_created", 0)
+    settled = account.get("samples_acknowledged", 0) + account.get("events_acknowledged", 0)
+    interval_s = account.get("sample_interval_s")
+    lines = [
+        ("vehicle", f"{account['vehicle_id']}, run {account['run_id']}"),
+        ("connection", "connected" if account["connected"] else "not connected"),
+        (
+            "mode",
+            f"{account.get('mode') or 'unknown'}"
+            + (f", a sample every {interval_s:g} s" if interval_s else ""),
+        ),
+        ("created", f"{created} messages"),
+        ("acknowledged", f"{settled} messages"),
+        ("waiting", f"{account['backlog_messages']} messages"),
+        ("dropped", dropped or "none"),
+    ]
+    if "fixes_received" in account:
+        rejected = sum(account.get("fixes_rejected", {}).values())
+        lines.append(("GPS", f"{account['fixes_received']} fixes, {rejected} rejected"))
+    lines.extend(
+        (f"CAN {bus['channel']}", f"{bus['frames']} frames, {bus['decoded']} decoded")
+        for bus in account.get("can", [])
+    )
+    lines.append(("published", f"{account['bytes_published']} bytes"))
+    if account.get("flash_bytes_written") is not None:
+        lines.append(("flash", f"{account['flash_bytes_written']} bytes written"))
+    lines.append(("up", f"{account['uptime_s']:.0f} s, version {account['software_version']}"))
+    return "\n".join(f"{name:<13}{value}" for name, value in lines)
+
+
+@click.command(
+    epilog="\b\nExamples:\n  milepost-agent status --config agent.toml\n"
+    "  milepost-agent status --config agent.toml --json",
+)
+@click.option(
+    "--config",
+    "config_file",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="The agent's TOML file.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the account as JSON.")
+def status(config_file: Path, *, as_json: bool) -> None:
+    """Ask the running agent how it is."""
+    from agent.config.load import load  # noqa: PLC0415  the running agent imports this module
+
+    try:
+        account = ask(load(config_file).state.runtime_dir)
+    except AgentError as error:
+        click.echo(f"milepost-agent: {error}", err=True)
+        raise SystemExit(1 if isinstance(error, ControlError) else 2) from None
+    click.echo(json.dumps(account, indent=2) if as_json else readable(account))

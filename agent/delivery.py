@@ -1,0 +1,264 @@
+"""The delivery: outbox, publisher and transport as one; the engine's ``Recorder``."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import random
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any, Final
+
+from agent.account import books, flash_bytes_written, process_age_s, read_last_run
+from agent.config import BrokerSettings, DeliverySettings, OutboxSettings
+from agent.errors import StateError
+from agent.outbox import Eviction, Kind, Message, Outbox, Store
+from agent.ports import Clock, Transport
+from agent.publisher import OutboxWriter, Publisher, PublisherLimits, PublisherThread
+from agent.transport.paho_transport import Endpoint, PahoTransport, Will
+from agent.transport.tls import Credentials
+from contract import (
+    Event,
+    MessageKind,
+    Mode,
+    PreviousRun,
+    Sample,
+    Status,
+    TimeQuality,
+    Topics,
+    VehicleState,
+    encode,
+)
+
+LOG = logging.getLogger("agent.delivery")
+
+OUTBOX_FILE: Final = "outbox.db"
+_MEGABYTE: Final = 1_000_000
+_DAY_S: Final = 86_400.0
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_LOOK_S: Final = 0.05
+
+
+class Delivery:
+    """``start()`` once; ``stop()`` at any time, idempotent, after the engine has ended.
+
+    ``transport`` is for tests and for other transports; by default paho over mutual TLS.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        vehicle_id: str,
+        run_id: str,
+        state_dir: Path,
+        outbox: OutboxSettings,
+        delivery: DeliverySettings,
+        broker: BrokerSettings,
+        software_version: str,
+        transport: Transport | None = None,
+        limits: PublisherLimits | None = None,
+    ) -> None:
+        self._clock = clock
+        self._vehicle_id = vehicle_id
+        self._run_id = run_id
+        self._state_dir = state_dir
+        self._software_version = software_version
+        self._topics = Topics(vehicle_id, delivery.basic_ingest_prefix or None)
+        self._mode: Mode | None = None
+        self._sample_interval_s: float | None = None
+        self._last_sequence = 0
+        self._previous_run: PreviousRun | None = None
+        self._first_publish_s: float | None = None
+        self._lock_file: IO[bytes] | None = None
+        self._started = False
+        self._stopped = False
+        self.outbox = Outbox(
+            store=Store(state_dir / OUTBOX_FILE),
+            clock=clock,
+            run_id=run_id,
+            flush_interval_s=outbox.flush_interval_s,
+            eviction=Eviction(
+                max_bytes=int(outbox.max_mb * _MEGABYTE), max_age_s=outbox.max_age_days * _DAY_S
+            ),
+        )
+        self._transport = transport or PahoTransport(
+            clock=clock,
+            endpoint=Endpoint(broker.host, broker.port, vehicle_id, broker.keep_alive_s),
+            credentials=Credentials(
+                broker.ca_file,
+                broker.certificate_file,
+                broker.key_file,
+                broker.server_name or broker.host,
+            ),
+            make_will=self._make_will,
+        )
+        self.publisher = Publisher(
+            clock=clock,
+            random=random.SystemRandom(),
+            outbox=self.outbox,
+            transport=self._transport,
+            topics=self._topics,
+            settings=delivery,
+            make_status=self._make_online_status,
+            limits=limits,
+        )
+        self.publisher.on_first_ack = self._note_first_ack
+        self._publisher_thread = PublisherThread(self.publisher, clock)
+        self._writer_thread = OutboxWriter(self.outbox, clock)
+
+    def start(self) -> None:
+        """Open the outbox, begin to connect and to deliver what earlier runs left.
+
+        Raises:
+            StateError: the state directory cannot be used, or another agent uses it.
+        """
+        self._take_state_dir()
+        self._started = True
+        self.outbox.open()
+        self._previous_run = self._find_previous_run()
+        self._publisher_thread.start()
+        self._writer_thread.start()
+
+    def stop(self, drain_s: float = 0.0) -> None:
+        """Deliver for up to ``drain_s`` more, leave the rest in the outbox, say farewell."""
+        if self._stopped or not self._started:
+            return
+        self._stopped = True
+        self.publisher.drain()
+        deadline_s = self._clock.monotonic_s() + drain_s
+        while self.outbox.waiting() and self._clock.monotonic_s() < deadline_s:
+            self._clock.sleep_s(_LOOK_S)
+        self._publisher_thread.stop()
+        self._writer_thread.stop()
+        self.outbox.close(self._last_sequence)
+        farewell = encode(self._make_status(VehicleState.OFFLINE))
+        self._transport.close((self._topics.topic(MessageKind.STATUS), farewell))
+        if self._lock_file is not None:
+            self._lock_file.close()
+        left = self.outbox.waiting()
+        LOG.info(
+            "delivery ended, %s", f"{left} messages wait in the outbox" if left else "all sent"
+        )
+
+    # --- the engine's side ---------------------------------------------------------
+
+    def record_sample(self, sample: Sample) -> None:
+        """See ``agent.ports.Recorder``."""
+        self._record(Kind.SAMPLE, sample)
+
+    def record_event(self, event: Event) -> None:
+        """See ``agent.ports.Recorder``."""
+        self._record(Kind.EVENT, event)
+
+    def _record(self, kind: Kind, message: Sample | Event) -> None:
+        trusted = message.time_quality is not TimeQuality.UNSYNCED
+        taken_ms = int((message.timestamp - _EPOCH).total_seconds() * 1000) if trusted else None
+        self._last_sequence = message.sequence
+        self.outbox.put(
+            Message(
+                kind,
+                message.run_id,
+                message.sequence,
+                encode(message),
+                taken_ms,
+                self._clock.monotonic_s(),
+            )
+        )
+        self.publisher.wake()
+
+    def set_mode(self, mode: Mode, sample_interval_s: float) -> None:
+        """The sampling mode changed; the next status says so, soon."""
+        self._mode, self._sample_interval_s = mode, sample_interval_s
+        self.publisher.request_status()
+
+    # --- what others ask -----------------------------------------------------------
+
+    def progress(self) -> float:
+        """Monotonic time at which the slower of the two threads was last seen working.
+
+        Both go round at least every 5 s, connected or not, so one that is a minute old
+        means a thread that hangs.
+        """
+        return min(self._publisher_thread.last_round_s, self._writer_thread.last_round_s)
+
+    def take_unreported_drops(self) -> dict[str, int]:
+        """Drops by reason since the last call, of earlier runs too; for a ``dropped`` event."""
+        return self.outbox.take_unreported_drops()
+
+    def account(self) -> dict[str, Any]:
+        """The delivery's half of the account; from any thread."""
+        return {
+            "vehicle_id": self._vehicle_id,
+            "run_id": self._run_id,
+            "software_version": self._software_version,
+            "connected": self.publisher.connected and not self._stopped,
+            **books(self.outbox.tally()),
+            "last_sequence": self._last_sequence,
+            "previous_run": self._previous_run.model_dump() if self._previous_run else None,
+            "publishes": self.publisher.publishes,
+            "bytes_published": self.publisher.bytes_published,
+            "flash_bytes_written": flash_bytes_written(),
+            "first_publish_s": self._first_publish_s,
+            "uptime_s": round(process_age_s(), 3),
+        }
+
+    # --- inside --------------------------------------------------------------------
+
+    def _take_state_dir(self) -> None:
+        path = self._state_dir / "agent.lock"
+        try:
+            self._state_dir.mkdir(parents=True, exist_ok=True)
+            lock_file = path.open("ab")
+        except OSError as error:
+            raise StateError(
+                f"state.dir: cannot use {self._state_dir}: {error.strerror}",
+                hint="Create it and give it to the user that the agent runs as.",
+            ) from error
+        try:
+            fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock_file.close()
+            raise StateError(
+                f"state.dir: another agent uses {self._state_dir}",
+                hint="Stop it first, or give this one a state.dir of its own.",
+            ) from None
+        self._lock_file = lock_file
+
+    def _find_previous_run(self) -> PreviousRun | None:
+        known = [run for run in (self.outbox.previous_run, read_last_run(self._state_dir)) if run]
+        if not known:
+            return None
+        run_id = known[0][0]  # the outbox notes each start, so it knows of a run that crashed
+        last_sequence = max(sequence for run, sequence in known if run == run_id)
+        return PreviousRun(run_id=run_id, last_sequence=last_sequence)
+
+    def _note_first_ack(self) -> None:
+        self._first_publish_s = round(process_age_s(), 3)
+
+    def _make_will(self) -> Will:
+        status = self._make_status(VehicleState.OFFLINE)
+        topic = self._topics.topic(MessageKind.STATUS)
+        return Will(topic, encode(status), self._topics.may_retain())
+
+    def _make_online_status(self) -> bytes:
+        return encode(self._make_status(VehicleState.ONLINE))
+
+    def _make_status(self, state: VehicleState) -> Status:
+        tally = self.outbox.tally()
+        acknowledged = sum(tally.acknowledged.values()) + tally.inherited_acknowledged
+        return Status(
+            vehicle_id=self._vehicle_id,
+            run_id=self._run_id,
+            state=state,
+            timestamp=self._clock.utc(),
+            time_quality=self._clock.quality(),
+            software_version=self._software_version,
+            mode=self._mode,
+            sample_interval_s=self._sample_interval_s,
+            last_sequence=self._last_sequence,
+            acknowledged_messages=acknowledged,
+            backlog_messages=tally.waiting,
+            dropped_messages=tally.dropped or None,
+            previous_run=self._previous_run,
+        )

@@ -30,6 +30,9 @@ from contract.messages import format_timestamp
 LOOK_S: Final = 1.0
 """The longest time between two looks at the state."""
 
+DROPS_S: Final = 10.0
+"""How often what the outbox had to drop is gathered into one event."""
+
 EVENTS_KEPT: Final = 100
 
 _log = logging.getLogger(__name__)
@@ -60,6 +63,7 @@ class Engine:
         trips: TripKeeper,
         recorder: Recorder,
         on_mode: OnMode,
+        take_unreported_drops: Callable[[], dict[str, int]],
     ) -> None:
         self._identity = identity
         self._sampling = sampling
@@ -69,6 +73,8 @@ class Engine:
         self._trips = trips
         self._recorder = recorder
         self._on_mode = on_mode
+        self._take_unreported_drops = take_unreported_drops
+        self._drops_asked_s = clock.monotonic_s() - DROPS_S
         self._modes = ModeMachine(sampling.thresholds)
         self._battery = BatteryWatch(sampling.thresholds)
         self._faults = FaultWatch()
@@ -183,6 +189,11 @@ class Engine:
             self._emit(EventType.FAULT_RAISED, view, {"code": code})
         for code in cleared:
             self._emit(EventType.FAULT_CLEARED, view, {"code": code})
+        if now_s - self._drops_asked_s >= DROPS_S:
+            self._drops_asked_s = now_s
+            drops = self._take_unreported_drops()
+            if drops:
+                self._emit(EventType.DROPPED, view, dict(drops))
         fall_mps2 = self._braking.observe(view.speed_kmh, view.speed_measured_s)
         if fall_mps2 is not None:
             details = {

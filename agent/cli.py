@@ -1,0 +1,152 @@
+"""``milepost-agent``: run the agent, check its config, look into a running one.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage or config.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+import click
+
+from agent.errors import AgentError, ConfigError
+
+DEFAULT_CONFIG: Final = Path("/etc/milepost/agent.toml")
+
+STOP_MARGIN_S: Final = 15.0
+"""For everything at a stop but the drain."""
+
+EXIT_FAILED: Final = 1
+EXIT_USAGE: Final = 2
+
+_SHELLS: Final = ("bash", "zsh", "fish")
+_PROGRAM: Final = "milepost-agent"
+
+config_option: Callable[[Any], Any] = click.option(
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=DEFAULT_CONFIG,
+    show_default=True,
+    help="The agent's TOML file.",
+)
+
+
+def fail(error: AgentError) -> NoReturn:
+    """Print what is wrong and what to do next, and exit."""
+    click.echo(f"{_PROGRAM}: {error}", err=True)
+    sys.exit(EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED)
+
+
+class LazyGroup(click.Group):
+    """Loads ``outbox`` and ``status`` only when they are asked for."""
+
+    _elsewhere: Final = {"outbox": "agent.outbox_cli", "status": "agent.control"}
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All commands, by name."""
+        return sorted([*super().list_commands(ctx), *self._elsewhere])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """One command, or ``None``."""
+        if cmd_name not in self._elsewhere:
+            return super().get_command(ctx, cmd_name)
+        command: click.Command = getattr(import_module(self._elsewhere[cmd_name]), cmd_name)
+        return command
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="""\b
+Examples:
+  milepost-agent check-config --config agent.toml
+  milepost-agent run --config agent.toml
+  milepost-agent status --config agent.toml
+""",
+)
+@click.version_option(package_name="milepost", prog_name=_PROGRAM)
+def cli() -> None:
+    """Sample GPS and CAN on a vehicle and deliver every sample."""
+
+
+@cli.command(
+    epilog="""\b
+Example:
+  milepost-agent run --config /etc/milepost/agent.toml
+Stop it with Ctrl-C or SIGTERM; it delivers what it can and keeps the rest.
+"""
+)
+@config_option
+def run(config_file: Path) -> None:
+    """Run the agent until it is stopped."""
+    from agent import config, logs  # noqa: PLC0415  --help and completion stay quick
+
+    try:
+        settings = config.load(config_file)
+        logs.set_up(settings.log)
+        from agent import compose, sd_notify, supervisor  # noqa: PLC0415  likewise
+
+        agent = compose.Agent(settings)
+        supervisor.run(
+            agent,
+            notifier=sd_notify.SystemdNotifier(),
+            stop_takes_s=settings.delivery.shutdown_drain_s + STOP_MARGIN_S,
+            monotonic_s=agent.clock.monotonic_s,
+        )
+    except AgentError as error:
+        fail(error)
+
+
+@cli.command(
+    "check-config",
+    epilog="""\b
+Example:
+  milepost-agent check-config --config agent.toml
+""",
+)
+@config_option
+def check_config(config_file: Path) -> None:
+    """Check the config, the DBC files and the certificates it names, without running."""
+    from agent import config  # noqa: PLC0415  --help and completion stay quick
+
+    try:
+        settings = config.load(config_file)
+        from agent import compose  # noqa: PLC0415  likewise
+
+        compose.check(settings)
+    except AgentError as error:
+        fail(error)
+    mapped = sum(len(bus.signals) for bus in settings.can)
+    click.echo(
+        f"{config_file}: good. Vehicle {settings.vehicle.id}, GPS {settings.gps.source.value}, "
+        f"{len(settings.can)} CAN bus(es) with {mapped} mapped field(s), "
+        f"broker {settings.broker.host}:{settings.broker.port}."
+    )
+
+
+@cli.command(
+    epilog="""\b
+Examples:
+  milepost-agent completion bash > /etc/bash_completion.d/milepost-agent
+  milepost-agent completion fish > ~/.config/fish/completions/milepost-agent.fish
+"""
+)
+@click.argument("shell", type=click.Choice(_SHELLS))
+def completion(shell: str) -> None:
+    """Print the completion script for a shell."""
+    from click.shell_completion import get_completion_class  # noqa: PLC0415  seldom used
+
+    script = get_completion_class(shell)
+    if script is None:
+        raise click.UsageError(f"no completion for {shell}")
+    click.echo(script(cli, {}, _PROGRAM, "_MILEPOST_AGENT_COMPLETE").source())
+
+
+def main() -> None:
+    """The command's entry point."""
+    cli(prog_name=_PROGRAM)

@@ -1,0 +1,199 @@
+"""The composition: the one file that builds adapters and plugs them together.
+
+Order of life: directories, delivery, engine, sources; and the other way round to stop:
+sources, engine, then delivery, which drains, commits and says farewell.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import logging
+import os
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Final
+
+from agent.account import write_atomically
+from agent.config import AgentSettings, CanSettings, GpsSource
+from agent.control import ControlServer
+from agent.delivery import Delivery
+from agent.engine.engine import Engine, EngineIdentity
+from agent.engine.state import VehicleState
+from agent.engine.trips import TripKeeper
+from agent.errors import StateError
+from agent.host import SystemClock, boot_id, new_run_id
+from agent.inputs import Inbox
+from agent.sources.can_bus import CanSource, check_interface
+from agent.sources.can_map import SignalMap, references
+from agent.sources.dbc_compile import compile_tables
+from agent.sources.gpsd import GpsdSource
+from agent.transport import Credentials, check_credentials
+from contract import Mode
+
+LAST_RUN_FILE: Final = "last-run.json"
+
+USUAL_CYCLE_S: Final = 1.0
+"""What a receiver does unasked; a mode that samples faster asks it for more."""
+
+_log = logging.getLogger(__name__)
+
+
+def software_version() -> str:
+    """The installed version, or ``0`` from a source tree that was never installed."""
+    try:
+        return version("milepost")
+    except PackageNotFoundError:
+        return "0"
+
+
+def check(settings: AgentSettings) -> None:
+    """Look at everything the config names that can be looked at without running.
+
+    Raises:
+        ConfigError: a CAN interface or a mapped signal does not exist, a DBC is broken.
+        IdentityError: a certificate or key file is missing or unreadable.
+    """
+    check_credentials(_credentials(settings))
+    for bus in settings.can:
+        check_interface(bus)
+        _signal_map(bus)
+
+
+class Agent:
+    """The whole agent; ``start()`` once; ``stop()`` also after a start that failed."""
+
+    def __init__(self, settings: AgentSettings) -> None:
+        self.settings = settings
+        self.clock = SystemClock()
+        self._started = False
+        check_credentials(_credentials(settings))
+        signal_maps = [_signal_map(bus) for bus in settings.can]
+        self._prepare_directories()
+        run_id = new_run_id()
+        self._inbox = Inbox()
+        self._gps: GpsdSource | None = None
+        if settings.gps.source is GpsSource.GPSD:
+            self._gps = GpsdSource(settings.gps, self._inbox, self.clock)
+        self._buses = [
+            CanSource(bus, signals, self._inbox, self.clock)
+            for bus, signals in zip(settings.can, signal_maps, strict=True)
+        ]
+        self.delivery = Delivery(
+            clock=self.clock,
+            vehicle_id=settings.vehicle.id,
+            run_id=run_id,
+            state_dir=settings.state.dir,
+            outbox=settings.outbox,
+            delivery=settings.delivery,
+            broker=settings.broker,
+            software_version=software_version(),
+        )
+        self.engine = Engine(
+            identity=EngineIdentity(settings.vehicle.id, run_id),
+            sampling=settings.sampling,
+            clock=self.clock,
+            inbox=self._inbox,
+            state=VehicleState(
+                clock=self.clock,
+                observe_time=self.clock.observe_gps,
+                readers=self._buses,
+                max_speed_kmh=settings.position.max_speed_kmh,
+                stale_after_s=settings.gps.stale_after_s,
+            ),
+            trips=TripKeeper(
+                settings.state.dir,
+                boot_id=boot_id(),
+                resume_s=settings.sampling.thresholds.trip_resume_s,
+            ),
+            recorder=self.delivery,
+            on_mode=self._on_mode,
+            take_unreported_drops=self.delivery.take_unreported_drops,
+        )
+        self._control = ControlServer(settings.state.runtime_dir, self.account)
+        _log.info("vehicle %s, run %s", settings.vehicle.id, run_id)
+
+    def start(self) -> None:
+        """Start all threads; returns when they run.
+
+        Raises:
+            StateError: a directory cannot be used, or another agent uses it.
+        """
+        self.delivery.start()
+        self._started = True
+        self.engine.start()
+        for source in self._sources():
+            source.start()
+        self._control.start()
+        _give_back_memory()
+
+    def stop(self) -> None:
+        """Stop in order, deliver what can be delivered, and leave the last account."""
+        for source in self._sources():
+            source.stop()
+        self.engine.stop()
+        self.delivery.stop(self.settings.delivery.shutdown_drain_s)
+        self._control.stop()
+        if not self._started:
+            return
+        try:
+            write_atomically(self.settings.state.dir / LAST_RUN_FILE, self.account())
+        except OSError as error:
+            _log.warning("%s cannot be written: %s", LAST_RUN_FILE, error)
+
+    def progress(self) -> float:
+        """Monotonic time since when engine and publisher have both made progress."""
+        return min(self.engine.progress(), self.delivery.progress())
+
+    def account(self) -> dict[str, Any]:
+        """What was created, delivered and dropped; from any thread."""
+        return {
+            **self.delivery.account(),
+            **self.engine.account(),
+            "can": [bus.account() for bus in self._buses],
+        }
+
+    def _sources(self) -> list[GpsdSource | CanSource]:
+        return [*self._buses, *([self._gps] if self._gps else [])]
+
+    def _on_mode(self, mode: Mode, interval_s: float) -> None:
+        if self._gps is not None:
+            self._gps.request_cycle(interval_s if interval_s < USUAL_CYCLE_S else None)
+        self.delivery.set_mode(mode, interval_s)
+
+    def _prepare_directories(self) -> None:
+        for key, folder in (
+            ("state.dir", self.settings.state.dir),
+            ("state.runtime_dir", self.settings.state.runtime_dir),
+        ):
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                if not os.access(folder, os.W_OK | os.X_OK):
+                    raise PermissionError(13, "Permission denied")
+            except OSError as error:
+                raise StateError(
+                    f"{key}: cannot use {folder}: {error.strerror}",
+                    hint="Create it for the user that the agent runs as, or set another.",
+                ) from None
+
+
+def _signal_map(bus: CanSettings) -> SignalMap:
+    return SignalMap(bus, compile_tables(bus.dbc, references(bus)))
+
+
+def _credentials(settings: AgentSettings) -> Credentials:
+    broker = settings.broker
+    return Credentials(
+        ca_file=broker.ca_file,
+        certificate_file=broker.certificate_file,
+        key_file=broker.key_file,
+        server_name=broker.server_name or broker.host,
+    )
+
+
+def _give_back_memory() -> None:
+    """What only the start needed goes back to the kernel; glibc keeps it otherwise."""
+    gc.collect()
+    gc.freeze()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

@@ -1,0 +1,101 @@
+"""The main thread: signals, the watchdog, and the way out.
+
+``READY=1`` when all threads run, ``WATCHDOG=1`` only while the engine and the publisher
+make progress, ``STOPPING=1`` on SIGTERM and SIGINT. Being offline is healthy.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Final, Protocol
+
+STUCK_AFTER_S: Final = 60.0
+"""No progress for so long means that a thread hangs; systemd then restarts the agent."""
+
+IDLE_WAIT_S: Final = 3600.0
+"""Without a watchdog the main thread waits for signals alone."""
+
+_log = logging.getLogger(__name__)
+
+
+class Notifier(Protocol):
+    """The service manager."""
+
+    watchdog_interval_s: float | None
+
+    def ready(self) -> None:
+        """Start-up is finished."""
+        ...
+
+    def watchdog(self) -> None:
+        """Alive and making progress."""
+        ...
+
+    def stopping(self) -> None:
+        """An orderly stop has begun."""
+        ...
+
+    def extend_timeout(self, duration_s: float) -> None:
+        """Ask for so much time to stop."""
+        ...
+
+
+class Supervised(Protocol):
+    """What the supervisor runs."""
+
+    def start(self) -> None:
+        """Start all threads."""
+        ...
+
+    def stop(self) -> None:
+        """Stop in order."""
+        ...
+
+    def progress(self) -> float:
+        """Monotonic time since when all parts have made progress."""
+        ...
+
+
+def run(
+    supervised: Supervised,
+    *,
+    notifier: Notifier,
+    stop_takes_s: float,
+    monotonic_s: Callable[[], float],
+) -> None:
+    """Start, wait for SIGTERM or SIGINT, stop. Only for the main thread.
+
+    Raises:
+        AgentError: the start failed; everything was stopped again.
+    """
+    stopping = threading.Event()
+
+    def on_signal(number: int, _frame: FrameType | None) -> None:
+        _log.info("%s: stopping", signal.Signals(number).name)
+        stopping.set()
+
+    previous = {
+        number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)
+    }
+    try:
+        supervised.start()
+        notifier.ready()
+        interval_s = notifier.watchdog_interval_s
+        is_stuck = False
+        while not stopping.wait(interval_s or IDLE_WAIT_S):
+            idle_s = monotonic_s() - supervised.progress()
+            if idle_s <= STUCK_AFTER_S:
+                notifier.watchdog()
+            elif interval_s and not is_stuck:
+                _log.error("no progress for %.0f s; waiting for the watchdog", idle_s)
+            is_stuck = idle_s > STUCK_AFTER_S
+    finally:
+        notifier.stopping()
+        notifier.extend_timeout(stop_takes_s)
+        supervised.stop()
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,5 @@
+"""``python -m cloud`` is ``milepost-cloud``."""
+
+from cloud.cli import main
+
+main()

@@ -1,0 +1,127 @@
+"""The one-machine cloud as the demo's child: its commands, nothing of its code."""
+
+from __future__ import annotations
+
+import json
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from simulator.demo.children import Child, python_command, run_to_end
+from simulator.demo.errors import DemoError
+
+Json = dict[str, Any]
+
+STOP_GRACE_S: Final = 30.0
+HOST: Final = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CloudOptions:
+    """What ``milepost-cloud serve`` is told."""
+
+    http_port: int
+    fleet: Path | None
+    areas: Path | None
+    tiles: bool
+
+
+class Cloud:
+    """Call order: ``start``, ``poll_ready`` until it is true, then the rest, ``stop``."""
+
+    def __init__(self, data: Path, logs: Path, options: CloudOptions) -> None:
+        self.data = data
+        self.mqtt_port = 0
+        self.http_url = ""
+        self._logs = logs
+        words = ["serve", "--data", str(data), "--host", HOST, "--mqtt-port", "0"]
+        words += ["--http-port", str(options.http_port), "--no-browser"]
+        words += ["--tiles" if options.tiles else "--no-tiles"]
+        for name, path in (("--fleet", options.fleet), ("--areas", options.areas)):
+            if path is not None:
+                words += [name, str(path)]
+        self.child = Child("the cloud", python_command("cloud", *words), logs / "cloud.log")
+
+    def start(self) -> None:
+        """Start serving; from the main thread only."""
+        self.data.mkdir(parents=True, exist_ok=True)
+        self.child.start()
+
+    def poll_ready(self) -> bool:
+        """Whether it serves; then ``mqtt_port`` and ``http_url`` are known.
+
+        Raises:
+            DemoError: it ended instead.
+        """
+        self.child.require_alive()
+        try:
+            said = json.loads((self.data / "serve.json").read_text(encoding="utf-8"))
+        except (OSError, json.JSONDecodeError):
+            return False
+        self.mqtt_port, self.http_url = int(said["mqtt_port"]), str(said["http_url"])
+        return True
+
+    def issue_certificate(self, vehicle_id: str, out: Path) -> None:
+        """Write ca.pem, certificate.pem and key.pem of a vehicle.
+
+        Raises:
+            DemoError: the command failed.
+        """
+        run_to_end(
+            f"issuing the certificate of {vehicle_id}",
+            python_command(
+                "cloud", "certs", "issue", vehicle_id, "--data", str(self.data), "--out", str(out)
+            ),
+            self._logs / "certs.log",
+        )
+
+    def report(self) -> Json:
+        """What ``milepost-cloud report --json`` prints, while serving or after.
+
+        Raises:
+            DemoError: the command failed or printed no JSON.
+        """
+        log_path = self._logs / "report.log"
+        text = run_to_end(
+            "the cloud's report",
+            python_command("cloud", "report", "--data", str(self.data), "--json"),
+            log_path,
+        )
+        try:
+            report: Json = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise DemoError(
+                f"the cloud's report is no JSON: {error}", hint=f"its log is {log_path}"
+            ) from error
+        return report
+
+    def stop(self) -> None:
+        """End it in order; what it took in is on disk. Idempotent."""
+        self.child.stop(STOP_GRACE_S)
+
+
+def require_free_port(port: int) -> None:
+    """See that the map's port can be had; 0 always can.
+
+    Raises:
+        DemoError: another program has it.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            raise DemoError(
+                f"port {port} for the map cannot be used: {error.strerror or error}",
+                hint="stop the program that has it, or choose another with --port (0: any)",
+            ) from error
+
+
+def is_free_port(port: int) -> bool:
+    """Whether ``require_free_port`` passes."""
+    try:
+        require_free_port(port)
+    except DemoError:
+        return False
+    return True

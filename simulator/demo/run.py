@@ -1,0 +1,312 @@
+"""The demo from its beginning to its end.
+
+Order of the end: the network is mended, the agents are asked to stop (they take no more
+samples and deliver what waits), the replay stops, the cloud's consumers catch up, the
+cloud stops, the report is made. Whatever goes wrong, no process outlives ``run``.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import webbrowser
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from simulator.clock import monotonic_s
+from simulator.demo.agent_config import DRAIN_S
+from simulator.demo.bus import BusAddress, new_bus
+from simulator.demo.cloud import HOST, Cloud, CloudOptions
+from simulator.demo.durations import Outage, cut_at
+from simulator.demo.errors import DemoError, Interrupted
+from simulator.demo.latency import LatencyWatch
+from simulator.demo.plan import Plan, write_fleet
+from simulator.demo.report import (
+    VehicleEnd,
+    build_report,
+    messages_missing,
+    total_lost,
+    write_json,
+)
+from simulator.demo.screen import Screen, StatusLine, span
+from simulator.demo.summary import summary_lines
+from simulator.demo.vehicle import ReplayOptions, Vehicle
+from simulator.demo.workspace import Workspace
+from simulator.relay import Relay
+
+Json = dict[str, Any]
+
+TICK_S: Final = 0.1
+STATUS_EVERY_S: Final = 0.5
+READY_TIMEOUT_S: Final = 90.0
+LAST_SAMPLE_S: Final = 1.2
+"""After the last fix, so that it is sampled too."""
+
+DRAIN_MARGIN_S: Final = 20.0
+CATCH_UP_EVERY_S: Final = 0.5
+CATCH_UP_STALLED_S: Final = 20.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoOptions:
+    """What was asked for on the command line."""
+
+    plan: Plan
+    data: Path
+    report: Path | None
+    speed: float
+    duration_s: float | None
+    outages: tuple[Outage, ...]
+    browser: bool
+    tiles: bool
+    loop: bool
+    http_port: int
+    max_gap_s: float | None
+
+
+class Demo:
+    """One run; ``run`` gives the exit code: 0, or 1 when a sample was lost."""
+
+    def __init__(self, options: DemoOptions, screen: Screen) -> None:
+        self._options = options
+        self._screen = screen
+        self._workspace = Workspace(options.data)
+        self._stopping = threading.Event()
+        self._line = StatusLine()
+        self._status_s = 0.0
+
+    def run(self) -> int:
+        """Run to the end, to ``--for`` or to Ctrl-C.
+
+        Raises:
+            SimulatorError: a part of it could not begin, or ended by itself.
+        """
+        with ExitStack() as stack:
+            stack.enter_context(self._signals())
+            stack.callback(self._workspace.close)
+            self._workspace.open()
+            try:
+                return self._run(stack)
+            except Interrupted:
+                self._screen.say("stopped before the drive began")
+                return 0
+
+    def _run(self, stack: ExitStack) -> int:
+        cloud = self._start_cloud(stack)
+        relay = Relay(HOST, cloud.mqtt_port)
+        relay.start()
+        stack.callback(relay.stop)
+        vehicles = self._start_vehicles(stack, cloud, relay)
+        latency = LatencyWatch(cloud)
+        stack.callback(latency.stop)
+        self._await_beginning(cloud, vehicles)
+        latency.start()
+        self._drive(cloud, relay, vehicles, latency)
+        latency.stop()
+        if relay.is_cut:
+            relay.restore()
+            self._screen.say("the network is back")
+        ends = self._drain(cloud, vehicles)
+        report = self._settle(cloud, ends)
+        return self._conclude(report)
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Ctrl-C and SIGTERM end the demo in order; a second one ends it at once."""
+
+        def handle(number: int, _frame: object) -> None:
+            if self._stopping.is_set():
+                raise DemoError(
+                    f"stopped at once by a second {signal.Signals(number).name}",
+                    hint="there is no report; what was not delivered is in the vehicles' outboxes",
+                )
+            self._stopping.set()
+
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        before = {number: signal.signal(number, handle) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _start_cloud(self, stack: ExitStack) -> Cloud:
+        options, space = self._options, self._workspace
+        fleet = options.plan.fleet
+        if fleet is None:
+            fleet = space.fleet
+            write_fleet(fleet, options.plan.vehicles)
+        cloud = Cloud(
+            space.cloud,
+            space.logs,
+            CloudOptions(
+                http_port=options.http_port,
+                fleet=fleet,
+                areas=options.plan.areas,
+                tiles=options.tiles,
+            ),
+        )
+        stack.callback(cloud.stop)
+        self._screen.status("starting the cloud")
+        cloud.start()
+        self._wait(cloud.poll_ready, "the cloud to be ready", f"its log is {cloud.child.log_path}")
+        self._screen.say(f"map       {cloud.http_url}")
+        if options.browser:
+            webbrowser.open(cloud.http_url)
+        return cloud
+
+    def _start_vehicles(self, stack: ExitStack, cloud: Cloud, relay: Relay) -> list[Vehicle]:
+        options, space = self._options, self._workspace
+        replay = ReplayOptions(speed=options.speed, loop=options.loop, max_gap_s=options.max_gap_s)
+        vehicles = []
+        for number, plan in enumerate(options.plan.vehicles):
+            bus: BusAddress | None = new_bus() if plan.can is not None else None
+            vehicle = Vehicle(
+                plan,
+                folder=space.vehicle(plan.vehicle_id),
+                runtime_dir=space.runtime / str(number),
+                logs=space.logs,
+                bus=bus,
+                options=replay,
+            )
+            vehicle.folder.mkdir(parents=True)
+            vehicles.append(vehicle)
+        self._screen.status("issuing the vehicles' certificates")
+        with ThreadPoolExecutor(max_workers=2, thread_name_prefix="demo-certs") as pool:
+            issued = [
+                pool.submit(cloud.issue_certificate, vehicle.vehicle_id, vehicle.folder)
+                for vehicle in vehicles
+            ]
+            for one in issued:
+                one.result()
+        self._screen.status("starting the agents")
+        for vehicle in vehicles:
+            stack.callback(vehicle.stop_replay)
+            stack.callback(vehicle.agent.stop)
+            vehicle.prepare(relay.port)
+            vehicle.start_agent()
+        return vehicles
+
+    def _await_beginning(self, cloud: Cloud, vehicles: list[Vehicle]) -> None:
+        def begun() -> bool:
+            cloud.child.require_alive()
+            for vehicle in vehicles:
+                vehicle.tick()
+            return all(vehicle.begun for vehicle in vehicles)
+
+        logs = self._workspace.logs
+        self._wait(begun, "every agent to listen to its vehicle", f"their logs are in {logs}")
+        names = ", ".join(vehicle.vehicle_id for vehicle in vehicles)
+        faster = "" if self._options.speed == 1 else f" at {self._options.speed:g} times the speed"
+        self._screen.say(f"driving   {names}{faster}")
+        self._screen.say(f"data      {self._workspace.path}")
+        if self._options.duration_s is None:
+            self._screen.say("Ctrl-C stops it in order")
+
+    def _drive(
+        self, cloud: Cloud, relay: Relay, vehicles: list[Vehicle], latency: LatencyWatch
+    ) -> None:
+        begun_s = monotonic_s()
+        finished_s: float | None = None
+        while not self._stopping.wait(TICK_S):
+            now_s = monotonic_s()
+            elapsed_s = now_s - begun_s
+            outage = cut_at(self._options.outages, elapsed_s)
+            self._apply(relay, outage)
+            cloud.child.require_alive()
+            for vehicle in vehicles:
+                vehicle.tick()
+            phase = f"{span(elapsed_s)}, drive {100 * _mean_progress(vehicles):.0f} %"
+            if outage is not None:
+                phase += f" · network cut, back in {span(outage.end_s - elapsed_s)}"
+            self._show(vehicles, latency, phase)
+            if self._options.duration_s is not None and elapsed_s >= self._options.duration_s:
+                return
+            if finished_s is None and all(vehicle.finished for vehicle in vehicles):
+                finished_s = now_s
+            if finished_s is not None and now_s - finished_s >= LAST_SAMPLE_S:
+                return
+
+    def _apply(self, relay: Relay, outage: Outage | None) -> None:
+        if outage is not None and not relay.is_cut:
+            relay.cut(outage.how)
+            self._screen.say(
+                f"the network to the broker is cut for {outage.length_s:g} s ({outage.how.value})"
+            )
+        elif outage is None and relay.is_cut:
+            relay.restore()
+            self._screen.say("the network is back")
+
+    def _drain(self, cloud: Cloud, vehicles: list[Vehicle]) -> list[VehicleEnd]:
+        for vehicle in vehicles:
+            vehicle.account()
+            vehicle.agent.ask_to_stop()
+        for vehicle in vehicles:
+            vehicle.stop_replay()
+        deadline_s = monotonic_s() + DRAIN_S + DRAIN_MARGIN_S
+        while any(vehicle.agent.exit_code is None for vehicle in vehicles):
+            cloud.child.require_alive()
+            if monotonic_s() > deadline_s:
+                late = next(one for one in vehicles if one.agent.exit_code is None)
+                raise DemoError(
+                    f"{late.agent.name} did not stop; the end of its log:\n{late.agent.tail()}",
+                    hint=f"the whole log is {late.agent.log_path}",
+                )
+            self._show(vehicles, None, "delivering what waits")
+            next(one for one in vehicles if one.agent.exit_code is None).agent.wait(TICK_S)
+        return [vehicle.end() for vehicle in vehicles]
+
+    def _settle(self, cloud: Cloud, ends: list[VehicleEnd]) -> Json:
+        """Wait until what was acknowledged is stored, or nothing moves any more."""
+        self._screen.status("the cloud stores what it took in")
+        missing = messages_missing(ends, cloud.report())
+        moved_s = monotonic_s()
+        while missing and monotonic_s() - moved_s < CATCH_UP_STALLED_S:
+            cloud.child.wait(CATCH_UP_EVERY_S)
+            cloud.child.require_alive()
+            now_missing = messages_missing(ends, cloud.report())
+            if now_missing != missing:
+                missing, moved_s = now_missing, monotonic_s()
+        self._screen.status("stopping the cloud")
+        cloud.stop()
+        return build_report(ends, cloud.report())
+
+    def _conclude(self, report: Json) -> int:
+        write_json(self._workspace.report, report)
+        if self._options.report is not None:
+            write_json(self._options.report, report)
+        path = self._options.report or self._workspace.report
+        for line in summary_lines(report, path, self._workspace.path):
+            self._screen.say(line)
+        return 1 if total_lost(report) else 0
+
+    def _show(self, vehicles: list[Vehicle], latency: LatencyWatch | None, phase: str) -> None:
+        now_s = monotonic_s()
+        if now_s - self._status_s < STATUS_EVERY_S:
+            return
+        self._status_s = now_s
+        accounts = [said for said in (vehicle.account() for vehicle in vehicles) if said]
+        known = None if latency is None else latency.latest
+        self._screen.status(self._line.text(accounts, known, phase=phase))
+
+    def _wait(self, condition: Callable[[], bool], what: str, hint: str) -> None:
+        deadline_s = monotonic_s() + READY_TIMEOUT_S
+        while not condition():
+            if self._stopping.wait(TICK_S):
+                raise Interrupted
+            if monotonic_s() > deadline_s:
+                raise DemoError(f"waited {READY_TIMEOUT_S:.0f} s for {what}", hint=hint)
+
+
+def may_open_browser() -> bool:
+    """Whether there is a screen for one."""
+    return any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"))
+
+
+def _mean_progress(vehicles: list[Vehicle]) -> float:
+    return sum(vehicle.progress for vehicle in vehicles) / len(vehicles)

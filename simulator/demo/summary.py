@@ -1,0 +1,55 @@
+"""The report in a few lines, and where everything is."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+from simulator.demo.report import total_lost, total_waiting
+
+Json = dict[str, Any]
+
+
+def summary_lines(report: Json, report_path: Path, folder: Path) -> list[str]:
+    """What a person wants to know at the end."""
+    lines = [""]
+    width = max(len("vehicle"), *(len(one["vehicle_id"]) for one in report["vehicles"]))
+    head = ("fixes", "created", "acknowledged", "stored", "lost", "twice", "kB sent", "kB flash")
+    lines.append(f"{'vehicle':<{width}}  " + "  ".join(f"{word:>12}" for word in head))
+    for one in report["vehicles"]:
+        figures = (
+            one["fixes_replayed"],
+            one["samples_created"],
+            one["samples_acknowledged"],
+            one["samples_stored"],
+            one["samples_lost"],
+            one["samples_duplicated"],
+            round(one["bytes_published"] / 1000),
+            round((one["flash_bytes_written"] or 0) / 1000),
+        )
+        lines.append(
+            f"{one['vehicle_id']:<{width}}  " + "  ".join(f"{figure:>12,}" for figure in figures)
+        )
+    lines.append("")
+    latency = report["latency_ms"]
+    if latency["p50"] is not None:
+        lines.append(
+            "latency   "
+            + ", ".join(f"{name} {latency[name]:.0f} ms" for name in ("p50", "p95", "p99"))
+        )
+    open_alerts = [alert for alert in report["alerts"] if alert["resolved_at"] is None]
+    lines.append(f"alerts    {len(report['alerts'])}, of which {len(open_alerts)} open at the end")
+    lines.append(f"archive   {report['archive_rows']:,} rows of Parquet")
+    lines.append(f"report    {report_path}")
+    lines.append(f"logs      {folder / 'logs'}")
+    data, first = shlex.quote(str(folder / "cloud")), report["vehicles"][0]["vehicle_id"]
+    lines.append(f"history   milepost-cloud history --data {data} --vehicle {first}")
+    lost, waiting = total_lost(report), total_waiting(report)
+    if waiting:
+        lines.append(
+            f"{waiting:,} samples wait in the outboxes under {folder / 'vehicles'}; "
+            "they were not delivered in time and are not lost"
+        )
+    lines.append(f"{lost:,} SAMPLES WERE LOST" if lost else "no sample was lost")
+    return lines

@@ -20,10 +20,13 @@ PROTO_MINOR: Final = 14
 RELEASE: Final = "3.22"
 """The gpsd release whose protocol is spoken; clients compare it with their own."""
 
-_USER_RANGE_ERROR_M: Final = {2: 3.75, 4: 0.1, 5: 1.0}
-"""95 % range error by GGA quality: differential as gpsd assumes, RTK fixed, RTK float."""
-_AUTONOMOUS_RANGE_ERROR_M: Final = 15.0
-_VERTICAL_TO_HORIZONTAL: Final = 23 / 15
+_HORIZONTAL_ERROR_M: Final = 19.0
+_EACH_AXIS_ERROR_M: Final = 15.0
+_VERTICAL_ERROR_M: Final = 23.0
+"""95 % error at a dilution of 1, as gpsd assumes it for an autonomous fix."""
+
+_BETTER_BY: Final = {2: 4.0, 4: 150.0, 5: 15.0}
+"""By GGA quality: differential as in gpsd, RTK fixed, RTK float."""
 _SIGMAS_95: Final = 1.96
 _UNKNOWN_DILUTION: Final = 99.0
 """Receivers print 99.99 for a dilution that they do not know."""
@@ -180,14 +183,14 @@ def _errors(epoch: Epoch) -> Report:
             eph=_rounded(horizontal_m, 3),
             epv=_rounded(_SIGMAS_95 * sigma_m, 3) if in_3d and sigma_m is not None else None,
         )
-    range_error_m = _USER_RANGE_ERROR_M.get(epoch.quality or 0, _AUTONOMOUS_RANGE_ERROR_M)
+    better_by = _BETTER_BY.get(epoch.quality or 0, 1.0)
     found: Report = {}
     if epoch.hdop is not None and epoch.hdop < _UNKNOWN_DILUTION:
-        horizontal_m = epoch.hdop * range_error_m
-        each_m = _rounded(horizontal_m / sqrt(2), 3)
-        found = {"epx": each_m, "epy": each_m, "eph": _rounded(horizontal_m, 3)}
+        each_m = _rounded(epoch.hdop / sqrt(2) * _EACH_AXIS_ERROR_M / better_by, 3)
+        both_m = _rounded(epoch.hdop * _HORIZONTAL_ERROR_M / better_by, 3)
+        found = {"epx": each_m, "epy": each_m, "eph": both_m}
     if in_3d and epoch.vdop is not None and epoch.vdop < _UNKNOWN_DILUTION:
-        found["epv"] = _rounded(epoch.vdop * range_error_m * _VERTICAL_TO_HORIZONTAL, 3)
+        found["epv"] = _rounded(epoch.vdop * _VERTICAL_ERROR_M / better_by, 3)
     return found
 
 

@@ -5,6 +5,7 @@ import socket
 import subprocess
 import threading
 import time
+from itertools import pairwise
 
 import gpsd as gpsd_py3
 import pytest
@@ -121,11 +122,20 @@ def by_time_of_day(client, until):
 
 @pytest.mark.needs("gpsd")
 @pytest.mark.needs_traces
-def test_the_server_agrees_with_the_real_gpsd_on_position_and_speed(traces, daemon):
-    path = traces / "nmea" / "dev02_mtv_f9k_rtk_drive_a.nmea"
+@pytest.mark.parametrize(
+    ("name", "opener", "first"),
+    [
+        ("dev01_munich_drive.nmea", b"$GPRMC", 300),
+        ("dev02_mtv_f9k_rtk_drive_a.nmea", b"$GNRMC", 380),
+    ],
+)
+def test_the_server_agrees_with_the_real_gpsd_on_position_and_speed(
+    traces, daemon, name, opener, first
+):
+    path = traces / "nmea" / name
     trace = read_trace(path)
-    first, count = 380, 90
-    epochs = [lines for lines in _split(path, b"$GNRMC") if lines]
+    count = 60
+    epochs = [lines for lines in _split(path, opener) if lines and lines[0].startswith(opener)]
     until = format_utc(trace.epochs[first + count - 5].time).partition("T")[2]
     with daemon.connect() as client:
         client.watch()
@@ -152,6 +162,11 @@ def test_the_server_agrees_with_the_real_gpsd_on_position_and_speed(traces, daem
         assert ours[moment]["speed"] == pytest.approx(theirs[moment]["speed"], abs=0.1 / 3.6)
         assert ours[moment]["altMSL"] == pytest.approx(theirs[moment]["altMSL"], abs=0.1)
         assert ours[moment]["mode"] == theirs[moment]["mode"]
+    autonomous = [moment for moment in shared if "status" not in ours[moment]]
+    for before, moment in pairwise(autonomous):
+        # gpsd often sends the position before it has read that second's dilution.
+        either = ours[before]["eph"], ours[moment]["eph"]
+        assert min(abs(theirs[moment]["eph"] - eph) for eph in either) < 0.01
 
 
 def _split(path, opener):

@@ -79,7 +79,7 @@ def test_a_tpv_says_what_the_log_says_in_gpsds_units(serve):
         "speed": 5.144,
         "epx": 9.546,
         "epy": 9.546,
-        "eph": 13.5,
+        "eph": 17.1,
         "epv": 34.5,
     }
     assert (sky["hdop"], sky["nSat"], sky["uSat"]) == (0.9, 3, 2)

@@ -45,8 +45,8 @@ export default {
       this.map.createPane(name).style.zIndex = order;
     this.pen = L.canvas({ pane: "trails", padding: 0.3 });
     this.drawAreas();
-    if (this.tiles) this.addTiles();
     this.fit();
+    if (this.tiles) this.addTiles();
 
     this.map.on("dragstart", () => (ui.following = false));
     this.map.on("click", () => select(null));
@@ -111,6 +111,11 @@ export default {
         });
         marker = L.marker(at, { icon, keyboard: true, riseOnHover: true }).addTo(this.map);
         marker.on("click", () => select(id));
+        L.DomEvent.on(marker.getElement(), "keydown", (event) => {
+          if (event.key !== "Enter" && event.key !== " ") return;
+          L.DomEvent.stop(event);
+          select(id);
+        });
         this.markers.set(id, marker);
       } else if (!marker.getLatLng().equals(at)) {
         marker.setLatLng(at);

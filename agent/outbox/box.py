@@ -34,6 +34,10 @@ _FLUSH_AT: Final = 0.8
 """Of ``flush_interval_s``: the rest is for the commit itself."""
 
 _RETRY_DISK_S: Final = 2.0
+_TELL_EVERY_S: Final = 600.0
+_ROW_BYTES: Final = 40
+"""What a row takes beside its payload, about."""
+
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -76,6 +80,7 @@ class Outbox:
         self._dirty_since_s: float | None = None
         self._trouble: StoreFault | None = None
         self._retry_at_s = 0.0
+        self._told_s: dict[DropReason, float] = {}
         self._open = False
         self.previous_run: tuple[str, int] | None = None
 
@@ -397,7 +402,11 @@ class Outbox:
         if not any(self._on_disk.values()):
             return
         now_s = self._clock.monotonic_s()
-        surplus = self._eviction.rows_to_free(self._store.used_bytes(), sum(self._on_disk.values()))
+        with self._lock:
+            coming = sum(len(m.payload) + _ROW_BYTES for m in self._unwritten.values())
+        surplus = self._eviction.rows_to_free(
+            self._store.used_bytes() + coming, sum(self._on_disk.values())
+        )
         for kind in Kind:  # samples first, events last
             if surplus > 0:
                 surplus -= self._evict(kind, self._oldest(kind, surplus), DropReason.OUTBOX_FULL)
@@ -432,8 +441,16 @@ class Outbox:
                 self._tally.waiting -= len(free)
                 self._count_drops(reason, len(free))
         if free:
-            LOG.warning("dropped %d %s: %s", len(free), kind.value, reason.value)
+            self._tell_of_drops(reason)
         return len(free)
+
+    def _tell_of_drops(self, reason: DropReason) -> None:
+        """One line when it begins and one every ten minutes; the counters have the rest."""
+        now_s = self._clock.monotonic_s()
+        if now_s - self._told_s.get(reason, -_TELL_EVERY_S) >= _TELL_EVERY_S:
+            self._told_s[reason] = now_s
+            total = self._tally.dropped[reason.value]
+            LOG.warning("messages are dropped (%s), %d so far", reason.value, total)
 
     def _note_trouble(self, error: StoreError) -> None:
         with self._lock:

@@ -1,0 +1,420 @@
+import shutil
+import sqlite3
+
+import pytest
+
+from agent.outbox import (
+    MEMORY_LIMIT_MESSAGES,
+    Batch,
+    DropReason,
+    Eviction,
+    Kind,
+    Message,
+    Outbox,
+    Store,
+)
+from contract import TimeQuality
+from tests.fakes.clock import FakeClock
+
+RUN = "00000001"
+
+
+def message(sequence, kind=Kind.SAMPLE, run_id=RUN, *, created_s=0.0, size=40, taken_ms=None):
+    payload = b'{"sequence":%d,"pad":"%s"}' % (sequence, b"x" * size)
+    return Message(kind, run_id, sequence, payload, taken_ms, created_s)
+
+
+class Bench:
+    """An outbox on a folder with a clock of its own."""
+
+    def __init__(self, folder, *, run_id=RUN, max_bytes=50_000_000, clock=None):
+        self.clock = clock or FakeClock()
+        self.path = folder / "outbox.db"
+        self.store = Store(self.path)
+        self.run_id = run_id
+        self.outbox = Outbox(
+            store=self.store,
+            clock=self.clock,
+            run_id=run_id,
+            flush_interval_s=1.0,
+            eviction=Eviction(max_bytes=max_bytes, max_age_s=86_400.0),
+        )
+        self.outbox.open()
+
+    def put(self, *sequences, kind=Kind.SAMPLE, **more):
+        for sequence in sequences:
+            self.outbox.put(
+                message(sequence, kind, self.run_id, created_s=self.clock.monotonic_s(), **more)
+            )
+
+    def flush(self):
+        self.clock.advance(1.0)
+        self.outbox.flush()
+
+    def on_disk(self, kind=Kind.SAMPLE):
+        with sqlite3.connect(self.path) as db:
+            query = f"SELECT sequence FROM {kind.value} ORDER BY id"  # noqa: S608  an enum
+            return [row[0] for row in db.execute(query)]
+
+    def backlog(self, limit=100, kind=Kind.SAMPLE):
+        return self.outbox.claim_backlog(kind, limit)
+
+
+def sequences(messages):
+    return [m.sequence for m in messages]
+
+
+@pytest.fixture
+def bench(tmp_path):
+    one = Bench(tmp_path)
+    yield one
+    one.outbox.close()
+
+
+def test_what_is_acknowledged_before_the_flush_is_never_written(bench):
+    bench.put(1, 2)
+    bench.outbox.acknowledge(bench.outbox.claim_live(Kind.SAMPLE, 2))
+    assert bench.outbox.flush_in_s() is None
+    bench.flush()
+    assert bench.on_disk() == []
+    assert bench.outbox.waiting() == 0
+
+
+def test_a_flush_is_due_within_the_interval_of_the_oldest_unwritten_message(bench):
+    bench.put(1)
+    bench.clock.advance(0.5)
+    bench.put(2)
+    assert 0 < bench.outbox.flush_in_s() < 0.5
+    bench.clock.advance(0.4)
+    assert bench.outbox.flush_in_s() == 0
+    bench.outbox.flush()
+    assert bench.on_disk() == [1, 2]
+
+
+def test_messages_in_flight_are_written_too_when_the_flush_is_due(bench):
+    bench.put(1, 2)
+    claimed = bench.outbox.claim_live(Kind.SAMPLE, 2)
+    bench.flush()
+    assert bench.on_disk() == [1, 2]
+    assert bench.backlog() == []
+    bench.outbox.acknowledge(claimed)
+    bench.flush()
+    assert bench.on_disk() == []
+
+
+def test_what_was_written_waits_on_disk_only_and_is_claimed_in_order(bench):
+    bench.put(1, 2, 3)
+    bench.flush()
+    assert bench.outbox.claim_live(Kind.SAMPLE, 9) == []
+    assert sequences(bench.backlog(2)) == [1, 2]
+    assert sequences(bench.backlog(2)) == [3]
+    assert bench.backlog(2) == []
+
+
+def test_given_back_rows_are_claimed_again_and_others_are_not(bench):
+    bench.put(1, 2, 3, 4)
+    bench.flush()
+    claimed = bench.backlog(4)
+    bench.outbox.acknowledge(claimed[1:2])
+    bench.outbox.give_back([claimed[0], claimed[2]])
+    assert sequences(bench.backlog()) == [1, 3]
+
+
+def test_given_back_live_messages_keep_their_place(bench):
+    bench.put(1, 2, 3)
+    first, second = bench.outbox.claim_live(Kind.SAMPLE, 2)
+    bench.outbox.give_back([second, first])
+    assert sequences(bench.outbox.claim_live(Kind.SAMPLE, 9)) == [1, 2, 3]
+
+
+def test_an_acknowledged_row_is_not_sent_again_after_a_rewind_before_its_delete(bench):
+    bench.put(1, 2)
+    bench.flush()
+    one, two = bench.backlog()
+    bench.outbox.acknowledge([two])
+    bench.outbox.give_back([one])
+    assert sequences(bench.backlog()) == [1]
+
+
+def test_settling_twice_counts_once(bench):
+    bench.put(1)
+    claimed = bench.outbox.claim_live(Kind.SAMPLE)
+    bench.outbox.acknowledge(claimed)
+    bench.outbox.acknowledge(claimed)
+    bench.outbox.give_back(claimed)
+    assert bench.outbox.tally().acknowledged[Kind.SAMPLE] == 1
+    assert bench.outbox.waiting() == 0
+    assert bench.outbox.claim_live(Kind.SAMPLE) == []
+
+
+def test_a_restart_finds_the_backlog_and_where_the_run_before_ended(tmp_path):
+    first = Bench(tmp_path)
+    first.put(1, 2)
+    first.put(3, kind=Kind.EVENT)
+    first.outbox.close(last_sequence=3)
+    second = Bench(tmp_path, run_id="00000002")
+    assert second.outbox.previous_run == (RUN, 3)
+    assert second.outbox.tally().inherited == 3
+    assert sequences(second.backlog()) == [1, 2]
+    assert sequences(second.backlog(kind=Kind.EVENT)) == [3]
+
+
+def test_after_a_crash_the_run_before_is_known_from_its_rows(tmp_path):
+    first = Bench(tmp_path)
+    first.put(1, 2, 7)
+    first.flush()
+    copy = tmp_path / "after"
+    copy.mkdir()
+    for part in tmp_path.glob("outbox.db*"):
+        shutil.copy(part, copy)
+    assert Bench(copy, run_id="00000002").outbox.previous_run == (RUN, 7)
+
+
+def test_a_restart_counts_only_the_rows_behind_the_last_count(tmp_path):
+    first = Bench(tmp_path)
+    first.put(*range(1, 2502))
+    first.flush()
+    first.outbox.acknowledge(first.backlog(40))
+    first.flush()
+    first.put(5000, 5001)
+    first.flush()
+    first.outbox.close()
+    scanned = []
+    second = Store(tmp_path / "outbox.db")
+    real = second._connect
+
+    def watched():
+        connection = real()
+        connection.set_trace_callback(scanned.append)
+        return connection
+
+    second._connect = watched
+    contents = second.open("00000002")
+    assert contents.messages[Kind.SAMPLE] == 2463
+    counted = [sql for sql in scanned if "count(*)" in sql and "samples" in sql]
+    assert counted == ["SELECT count(*), max(id) FROM samples WHERE id > 2501"]
+    second.close()
+
+
+def test_full_by_bytes_drops_the_oldest_samples_and_keeps_every_event(tmp_path):
+    bench = Bench(tmp_path, max_bytes=200_000)
+    bench.put(1, kind=Kind.EVENT, size=400)
+    for block in range(20):
+        bench.put(*range(100 * block + 2, 100 * block + 102), size=400)
+        bench.flush()
+    bench.flush()
+    kept = bench.on_disk()
+    tally = bench.outbox.tally()
+    assert kept[-1] == 2001
+    assert kept == list(range(kept[0], 2002))
+    assert bench.on_disk(Kind.EVENT) == [1]
+    assert tally.dropped == {DropReason.OUTBOX_FULL: 2000 - len(kept)}
+    assert tally.imbalance() == 0
+    assert bench.store.used_bytes() <= 200_000
+    assert len(kept) > 100
+
+
+def test_events_go_only_when_no_sample_is_left(tmp_path):
+    bench = Bench(tmp_path, max_bytes=100_000)
+    bench.put(*range(1, 11), size=400)
+    bench.flush()
+    bench.put(*range(11, 400), kind=Kind.EVENT, size=400)
+    for _ in range(4):
+        bench.flush()
+    assert bench.on_disk() == []
+    events = bench.on_disk(Kind.EVENT)
+    assert 0 < len(events) < 389
+    assert events[-1] == 399
+
+
+def test_rows_in_flight_are_not_evicted(tmp_path):
+    bench = Bench(tmp_path, max_bytes=100_000)
+    bench.put(*range(1, 101), size=400)
+    bench.flush()
+    in_flight = bench.backlog(50)
+    bench.put(*range(101, 400), size=400)
+    for _ in range(3):
+        bench.flush()
+    assert set(range(1, 51)) <= set(bench.on_disk())
+    bench.outbox.acknowledge(in_flight)
+    assert bench.outbox.tally().imbalance() == 0
+
+
+def test_too_old_messages_are_dropped_and_counted_when_the_time_is_known(tmp_path):
+    bench = Bench(tmp_path)
+    now_ms = int(bench.clock.utc().timestamp() * 1000)
+    bench.put(1, taken_ms=None)
+    bench.put(2, taken_ms=now_ms - 2 * 86_400_000)
+    bench.put(3, taken_ms=None)
+    bench.put(4, taken_ms=now_ms)
+    bench.clock.set_quality(TimeQuality.UNSYNCED)
+    bench.flush()
+    bench.clock.advance(61)
+    bench.flush()
+    assert bench.on_disk() == [1, 2, 3, 4]
+    bench.clock.set_quality(TimeQuality.GPS)
+    bench.clock.advance(61)
+    bench.flush()
+    assert bench.on_disk() == [3, 4]
+    assert bench.outbox.tally().dropped == {DropReason.TOO_OLD: 2}
+
+
+def test_a_file_that_is_no_database_is_set_aside_and_the_outbox_works(tmp_path):
+    rubbish = b"this is not a database, not at all" * 200
+    (tmp_path / "outbox.db").write_bytes(rubbish)
+    bench = Bench(tmp_path)
+    bench.put(1)
+    bench.flush()
+    assert bench.on_disk() == [1]
+    assert (tmp_path / "outbox.db.damaged-1").read_bytes() == rubbish
+
+
+def test_an_empty_file_left_by_a_power_cut_becomes_an_outbox(tmp_path):
+    (tmp_path / "outbox.db").touch()
+    bench = Bench(tmp_path)
+    bench.put(1)
+    bench.flush()
+    assert bench.on_disk() == [1]
+
+
+def test_damage_found_while_running_costs_the_rows_in_the_file_and_they_are_counted(tmp_path):
+    bench = Bench(tmp_path)
+    bench.put(*range(1, 1001), size=400)
+    bench.flush()
+    bench.store.checkpoint()
+    with bench.path.open("r+b") as file:
+        for page in range(10, 100):
+            file.seek(page * 4096)
+            file.write(b"\xff" * 4096)
+    bench.put(2001)
+    for _ in range(6):
+        bench.backlog(400)
+        bench.flush()
+    tally = bench.outbox.tally()
+    assert tally.imbalance() == 0
+    assert tally.dropped[DropReason.DAMAGED] > 500
+    assert (tmp_path / "outbox.db.damaged-1").exists()
+    bench.put(2002)
+    bench.flush()
+    assert bench.on_disk()[-1] == 2002
+    assert tally.waiting + tally.dropped[DropReason.DAMAGED] == 1001
+
+
+def test_a_full_disk_keeps_messages_in_memory_and_acknowledgements_free_space(tmp_path):
+    bench = Bench(tmp_path)
+    bench.put(*range(1, 101), size=900)
+    bench.flush()
+    pages = bench.store._writer.execute("PRAGMA page_count").fetchone()[0]
+    bench.store._writer.execute(f"PRAGMA max_page_count = {pages}")
+    bench.put(*range(101, 201), size=900)
+    bench.flush()
+    assert bench.on_disk() == list(range(1, 101))
+    assert bench.outbox.waiting() == 200
+    assert bench.outbox.tally().dropped == {}
+    bench.outbox.acknowledge(bench.backlog(100))
+    bench.clock.advance(5)
+    bench.flush()
+    assert bench.on_disk() == list(range(101, 201))
+    assert bench.outbox.tally().imbalance() == 0
+
+
+def test_a_full_disk_with_full_memory_drops_the_oldest_samples_and_counts_them(tmp_path):
+    bench = Bench(tmp_path)
+    pages = bench.store._writer.execute("PRAGMA page_count").fetchone()[0]
+    bench.store._writer.execute(f"PRAGMA max_page_count = {pages}")
+    bench.put(1, kind=Kind.EVENT, size=8000)
+    bench.put(*range(2, MEMORY_LIMIT_MESSAGES + 11))
+    bench.flush()
+    tally = bench.outbox.tally()
+    assert tally.dropped == {DropReason.DISK_FULL: 10}
+    assert tally.imbalance() == 0
+    assert sequences(bench.outbox.claim_live(Kind.EVENT)) == [1]
+    assert sequences(bench.outbox.claim_live(Kind.SAMPLE)) == [12]
+
+
+def test_a_state_directory_that_comes_late_is_used_when_it_is_there(tmp_path):
+    blocked = tmp_path / "mount"
+    blocked.write_text("not yet a directory")
+    bench = Bench(blocked / "state")
+    bench.put(1)
+    bench.flush()
+    assert bench.outbox.waiting() == 1
+    blocked.unlink()
+    bench.clock.advance(10)
+    bench.outbox.flush()
+    assert bench.on_disk() == [1]
+
+
+def test_a_refused_message_is_kept_for_inspection_and_counted(bench):
+    bench.put(1, 2)
+    first = bench.outbox.claim_live(Kind.SAMPLE)[0]
+    bench.outbox.refuse(first, "too large")
+    bench.flush()
+    with sqlite3.connect(bench.path) as db:
+        assert db.execute("SELECT sequence, reason FROM refused").fetchall() == [(1, "too large")]
+        assert db.execute("SELECT reason, messages FROM drops").fetchall() == [("refused", 1)]
+    assert bench.outbox.tally().dropped == {DropReason.REFUSED: 1}
+    assert bench.on_disk() == [2]
+
+
+def test_drops_that_no_event_told_of_are_told_after_a_restart_once(tmp_path):
+    first = Bench(tmp_path)
+    first.put(1)
+    first.outbox.refuse(first.outbox.claim_live(Kind.SAMPLE)[0], "too large")
+    first.flush()
+    first.outbox.close()
+    second = Bench(tmp_path, run_id="00000002")
+    assert second.outbox.take_unreported_drops() == {"refused": 1}
+    second.flush()
+    second.outbox.close()
+    third = Bench(tmp_path, run_id="00000003")
+    assert third.outbox.take_unreported_drops() == {}
+    assert third.outbox.tally().imbalance() == 0
+
+
+def test_the_log_stays_small_however_much_is_written(bench):
+    largest = 0
+    for block in range(60):
+        bench.put(*range(block * 100, block * 100 + 100), size=500)
+        bench.flush()
+        largest = max(largest, (bench.path.parent / "outbox.db-wal").stat().st_size)
+    assert largest < 1_200_000
+
+
+def test_a_commit_that_fails_changes_nothing(bench):
+    bench.put(1)
+    bench.flush()
+    with pytest.raises(Exception, match="UNIQUE"):
+        bench.store.commit(Batch(inserts=[(5, message(5)), (5, message(6))]))
+    assert bench.on_disk() == [1]
+    bench.put(2)
+    bench.flush()
+    assert bench.on_disk() == [1, 2]
+
+
+def test_an_older_schema_is_migrated_and_keeps_its_rows(tmp_path):
+    from sqlite_utils import Database  # noqa: PLC0415  the migration's own tool
+
+    from agent.outbox.schema import CURRENT_VERSION, MIGRATIONS  # noqa: PLC0415  inner part
+
+    db = Database(tmp_path / "outbox.db")
+    MIGRATIONS[0](db)
+    db.execute("INSERT INTO samples VALUES (1, ?, 9, NULL, ?)", ["0000000a", b"{}"])
+    db.execute("PRAGMA user_version = 1")
+    db.conn.commit()
+    db.close()
+    bench = Bench(tmp_path)
+    assert sequences(bench.backlog()) == [9]
+    with sqlite3.connect(bench.path) as raw:
+        assert raw.execute("PRAGMA user_version").fetchone()[0] == CURRENT_VERSION
+
+
+def test_live_messages_on_disk_stay_in_the_live_lane_while_a_batch_gathers(bench):
+    bench.outbox.hold_live_s = 10.0
+    bench.put(1, 2)
+    bench.flush()
+    assert bench.on_disk() == [1, 2]
+    assert bench.backlog() == []
+    bench.outbox.leave_live_to_disk()
+    assert bench.outbox.claim_live(Kind.SAMPLE, 9) == []
+    assert sequences(bench.backlog()) == [1, 2]

@@ -79,6 +79,7 @@ class Connection:
         self._clock = clock
         self._slots = asyncio.Semaphore(MAX_IN_FLIGHT)
         self._onward = asyncio.StreamReader()
+        self._onward_open = True
         self._greeted = asyncio.Event()
         self._said_goodbye = False
         self._publishes_will = True
@@ -99,7 +100,7 @@ class Connection:
         if reason := refuse_connect(self.vehicle_id, connect):
             self._writer.write(connack(ConnectRefusal.NOT_AUTHORIZED))
             raise Refused(reason)
-        self._onward.feed_data(packet.encode())
+        self._forward(packet.encode())
         return connect
 
     async def run(self, connect: Connect) -> None:
@@ -115,6 +116,7 @@ class Connection:
             await asyncio.gather(pump, return_exceptions=True)
             if connect.will is not None and self._publishes_will and not self._said_goodbye:
                 self._take(connect.will, lambda _durable: None)
+            self._onward_open = False
             self._onward.feed_eof()
             await asyncio.gather(library, return_exceptions=True)
             close_promptly(self._writer)
@@ -125,7 +127,7 @@ class Connection:
         log.info("closing the connection of %s: %s", self.vehicle_id, reason)
         self._publishes_will = with_will
         if not with_will:
-            self._onward.feed_data(Packet(PacketType.DISCONNECT << 4, b"").encode())
+            self._forward(Packet(PacketType.DISCONNECT << 4, b"").encode())
         self._writer.transport.abort()
 
     async def _pump(self, idle_s: float) -> None:
@@ -156,11 +158,15 @@ class Connection:
             raise ProtocolError(f"unexpected packet of type {packet.type}")
         if packet.type == PacketType.DISCONNECT:
             self._said_goodbye = True
-        self._onward.feed_data(packet.encode())
+        self._forward(packet.encode())
 
     def _take(self, publish: Publish, settled: Callable[[bool], None]) -> None:
         message = Message(self.vehicle_id, publish.topic, publish.payload, self._clock.utc())
         self._ingest.submit(message, settled)
+
+    def _forward(self, data: bytes) -> None:
+        if self._onward_open:  # an acknowledgement may come after the connection's end
+            self._onward.feed_data(data)
 
     def _acknowledge(self, publish: Publish) -> Callable[[bool], None]:
         def settled(durable: bool) -> None:  # noqa: FBT001  a callback's argument
@@ -173,6 +179,6 @@ class Connection:
                 if not publish.topic.startswith("$") and (
                     publish.retain or self._switchboard.has_subscribers()
                 ):
-                    self._onward.feed_data(publish.as_qos_0())
+                    self._forward(publish.as_qos_0())
 
         return settled

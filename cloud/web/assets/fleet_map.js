@@ -241,12 +241,15 @@ export default {
       if (!trail || !vehicle) return;
       const color = this.color(`--mode-${modeOf(vehicle)}`);
       const isChosen = id === ui.selected;
-      const faint = !isShown(vehicle) || (ui.selected && !isChosen) ? 0.15 : 0.55;
-      const look = `${color} ${isChosen} ${faint}`;
+      const isCalm = this.markers.size > MANY;
+      const isFaint = !isShown(vehicle) || (ui.selected && !isChosen);
+      const opacity = isChosen ? 0.9 : isFaint ? 0.15 : isCalm ? 0.35 : 0.55;
+      const weight = isChosen ? 4 : isCalm ? 2 : 3;
+      const look = `${color} ${weight} ${opacity}`;
       if (trail.look === look) return;
       trail.look = look;
-      trail.line.setStyle({ color, weight: isChosen ? 4 : 3, opacity: isChosen ? 0.9 : faint });
-      trail.gaps.setStyle({ color, weight: 2, opacity: isChosen ? 0.8 : faint });
+      trail.line.setStyle({ color, weight, opacity });
+      trail.gaps.setStyle({ color, weight: Math.min(2, weight), opacity: opacity * 0.8 });
     },
 
     color(name) {

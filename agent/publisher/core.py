@@ -106,7 +106,7 @@ class Publisher:
         self._limits = limits = limits or PublisherLimits()
         now_s = clock.monotonic_s()
         rate = settings.max_publishes_per_s
-        self._publishes = TokenBucket(rate=rate, burst=max(2.0, rate / 4), now_s=now_s)
+        self._publishes = TokenBucket(rate=rate, burst=max(4.0, rate / 4), now_s=now_s)
         self._bytes = TokenBucket(
             rate=settings.max_bytes_per_s, burst=settings.max_bytes_per_s / 4, now_s=now_s
         )
@@ -362,10 +362,10 @@ class Publisher:
         return max(1, self._settings.in_flight // 4)
 
     def _backlog_pause_s(self, now_s: float) -> float:
-        """The backlog leaves half of each burst to live samples and events."""
+        """The backlog leaves a quarter of each burst to live samples and events."""
         return max(
-            self._publishes.wait_s(now_s, self._publishes.burst / 2),
-            self._bytes.wait_s(now_s, self._bytes.burst / 2),
+            self._publishes.wait_s(now_s, self._publishes.burst / 4),
+            self._bytes.wait_s(now_s, self._bytes.burst / 4),
             self._disk_pause_until_s - now_s,
         )
 

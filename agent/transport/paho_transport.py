@@ -174,6 +174,7 @@ class _Session:
         self._finishing = threading.Event()
         self._accepted = False
         self._refusal: str | None = None
+        self._sock: Any = None
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.thread = threading.Thread(target=self._run, name=f"mqtt-{number}", daemon=True)
 
@@ -243,7 +244,8 @@ class _Session:
         client.on_publish = self._on_publish
         client.on_socket_open = self._on_socket_open
 
-    def _on_socket_open(self, _client: Any, _userdata: Any, _sock: Any) -> None:
+    def _on_socket_open(self, _client: Any, _userdata: Any, sock: Any) -> None:
+        self._sock = sock
         # paho sends CONNECT next; one that was given up meanwhile would push out its successor
         if self._ended:
             raise ConnectionAbortedError("dropped by the agent")
@@ -269,9 +271,9 @@ class _Session:
             self._events.on_outcome(token, PublishOutcome.ACKNOWLEDGED)
 
     def _loop(self, client: mqtt.Client) -> Failure:
-        sock: Any = client.socket()
-        if sock is None:
-            return Failure("the connection ended while it was made", unauthorised=False)
+        sock = self._sock
+        if client.socket() is None:
+            return self._why_lost(sock)
         poll = select.poll()
         poll.register(self._wake_fd, select.POLLIN)
         poll.register(sock, select.POLLIN)

@@ -7,6 +7,7 @@ the first bytes (RFC 8446, section 4.4.2.4). :class:`_WatchedSocket` remembers i
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 import ssl
@@ -98,8 +99,12 @@ class _WatchedSocket(ssl.SSLSocket):
             return super().send(data, flags)
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             raise
-        except ssl.SSLError as error:
-            self.last_error = error
+        except OSError as error:
+            if isinstance(error, ssl.SSLError):
+                self.last_error = error
+            # the broker closed after its alert, which still waits to be read
+            with contextlib.suppress(OSError):
+                self.recv(1)
             raise
 
 

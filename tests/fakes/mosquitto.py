@@ -123,7 +123,7 @@ class MosquittoSub:
         self._lock = threading.Lock()
         self._process = subprocess.Popen(
             [
-                _program("mosquitto_sub"),
+                *("stdbuf", "-oL", _program("mosquitto_sub")),
                 *("-h", "localhost", "-p", str(port), "-V", "mqttv311", "-i", LISTENER),
                 *("--cafile", str(identity.ca_file), "--cert", str(identity.certificate_file)),
                 *("--key", str(identity.key_file), "-q", "1", "-t", topic, "-F", "%t %x", "-d"),

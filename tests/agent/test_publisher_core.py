@@ -1,0 +1,375 @@
+import json
+import random
+
+import pytest
+
+from agent.config import DeliverySettings
+from agent.outbox import Eviction, Kind, Message, Outbox, Store
+from agent.publisher import Publisher, PublisherLimits
+from contract import Topics, decode_batch_rows
+from tests.fakes.clock import FakeClock
+from tests.fakes.transport import FakeTransport
+
+RUN = "00000001"
+TELEMETRY, BATCH, EVENTS, STATUS = (
+    "telemetry/van-1",
+    "telemetry/van-1/batch",
+    "events/van-1",
+    "status/van-1",
+)
+
+
+class Bench:
+    """Outbox, publisher and a transport in memory on one clock; ``turn`` is one round."""
+
+    def __init__(self, folder, transport=None, limits=None, **settings):
+        self.clock = FakeClock()
+        self.transport = transport or FakeTransport()
+        self.sequence = 0
+        self.outbox = Outbox(
+            store=Store(folder / "outbox.db"),
+            clock=self.clock,
+            run_id=RUN,
+            flush_interval_s=1.0,
+            eviction=Eviction(max_bytes=50_000_000, max_age_s=1e9),
+        )
+        self.outbox.open()
+        self.publisher = Publisher(
+            clock=self.clock,
+            random=random.Random(1),
+            outbox=self.outbox,
+            transport=self.transport,
+            topics=Topics("van-1"),
+            settings=DeliverySettings(**settings),
+            make_status=lambda: b'{"status":1}',
+            limits=limits,
+        )
+
+    def put(self, count=1, kind=Kind.SAMPLE):
+        for _ in range(count):
+            self.sequence += 1
+            payload = json.dumps({"sequence": self.sequence, "speed": self.sequence * 0.37})
+            now_s = self.clock.monotonic_s()
+            self.outbox.put(Message(kind, RUN, self.sequence, payload.encode(), None, now_s))
+
+    def turn(self, advance_s=0.0):
+        self.clock.advance(advance_s)
+        if self.outbox.flush_in_s() == 0:
+            self.outbox.flush()
+        return self.publisher.step()
+
+    def connect(self):
+        self.turn()
+        self.turn()
+        self.transport.ack_all()
+        self.turn()
+
+    def until_quiet(self, turns=400, advance_s=0.1):
+        for _ in range(turns):
+            self.turn(advance_s)
+            self.transport.ack_all()
+            if not self.outbox.waiting():
+                return
+        raise AssertionError(f"{self.outbox.waiting()} still wait")
+
+    def delivered(self):
+        """Every acknowledged (kind, sequence), with repetitions."""
+        found = []
+        for one in self.transport.acknowledged:
+            if one.topic == BATCH:
+                found += [("samples", row["sequence"]) for row in decode_batch_rows(one.payload)]
+            elif one.topic == TELEMETRY:
+                found.append(("samples", json.loads(one.payload)["sequence"]))
+            elif one.topic == EVENTS:
+                found.append(("events", json.loads(one.payload)["sequence"]))
+        return found
+
+    def topics(self):
+        return [one.topic for one in self.transport.published]
+
+
+@pytest.fixture
+def bench(tmp_path):
+    return Bench(tmp_path)
+
+
+def test_on_connect_the_status_goes_first_retained_then_events_then_samples(bench):
+    bench.put(2)
+    bench.put(1, Kind.EVENT)
+    bench.turn()
+    bench.turn()
+    assert bench.topics() == [STATUS, EVENTS, TELEMETRY, TELEMETRY]
+    assert bench.transport.published[0].retain
+    assert not bench.transport.published[1].retain
+
+
+def test_nothing_is_handed_over_while_disconnected(tmp_path):
+    bench = Bench(tmp_path, FakeTransport(auto_connect=False))
+    bench.put(5)
+    for _ in range(5):
+        bench.turn(0.5)
+    assert bench.transport.published == []
+    assert bench.outbox.waiting() == 5
+
+
+def test_a_message_is_settled_by_its_puback_alone(bench):
+    bench.connect()
+    bench.put(3)
+    bench.turn()
+    assert bench.outbox.waiting() == 3
+    bench.transport.ack(bench.transport.waiting[1])
+    bench.turn()
+    assert bench.outbox.waiting() == 2
+    assert bench.delivered() == [("samples", 2)]
+
+
+def test_the_window_is_never_exceeded(tmp_path):
+    bench = Bench(tmp_path, in_flight=5)
+    bench.connect()
+    bench.put(50)
+    bench.turn()
+    assert len(bench.transport.waiting) == 5
+    bench.transport.ack(bench.transport.waiting[0])
+    bench.turn()
+    assert len(bench.transport.waiting) == 5
+
+
+def test_what_was_in_flight_when_the_connection_was_lost_is_sent_again_unchanged(bench):
+    bench.connect()
+    bench.put(3)
+    bench.turn()
+    first = [one.payload for one in bench.transport.waiting]
+    bench.transport.lose()
+    bench.turn()
+    bench.turn(2.0)
+    bench.until_quiet()
+    again = [one.payload for one in bench.transport.acknowledged if one.topic == TELEMETRY]
+    assert sorted(bench.delivered()) == [("samples", n) for n in (1, 2, 3)]
+    assert set(again) <= set(first) or len(again) == 0
+
+
+def test_after_an_outage_live_goes_first_and_the_backlog_beside_it_in_batches(bench):
+    bench.connect()
+    bench.transport.lose()
+    bench.transport.auto_connect = False
+    bench.turn()
+    for _ in range(200):
+        bench.put()
+        bench.turn(0.2)
+    for _ in range(40):
+        bench.turn(1.0)
+    bench.transport.auto_connect = True
+    bench.transport.published.clear()
+    bench.put()
+    live = bench.sequence
+    bench.transport.accept()
+    bench.turn()
+    topics = bench.topics()
+    assert topics[:3] == [STATUS, TELEMETRY, BATCH]
+    assert json.loads(bench.transport.published[1].payload)["sequence"] == live
+    bench.until_quiet()
+    assert sorted(bench.delivered()) == [("samples", n) for n in range(1, live + 1)]
+
+
+def test_all_rows_of_a_lost_batch_stay(bench):
+    bench.put(100)
+    bench.turn()
+    bench.clock.advance(1)
+    bench.outbox.flush()
+    bench.turn()
+    assert bench.topics().count(BATCH) == 1
+    bench.transport.lose()
+    bench.turn()
+    assert bench.outbox.waiting() == 100
+    bench.clock.advance(40)
+    bench.until_quiet()
+    assert sorted(bench.delivered()) == [("samples", n) for n in range(1, 101)]
+
+
+def test_events_from_the_backlog_go_singly_and_before_samples(bench):
+    bench.put(50)
+    bench.put(3, Kind.EVENT)
+    bench.outbox.flush()
+    bench.turn()
+    bench.turn()
+    assert bench.topics()[:5] == [STATUS, EVENTS, EVENTS, EVENTS, BATCH]
+
+
+def test_the_rate_stays_under_the_limits(tmp_path):
+    bench = Bench(tmp_path, FakeTransport(auto_ack=True), max_publishes_per_s=20)
+    bench.connect()
+    start = len(bench.transport.published)
+    for _ in range(100):
+        bench.put(10, Kind.EVENT)
+        bench.turn(0.1)
+        bench.turn()
+    assert len(bench.transport.published) - start <= 20 * 10 + 10
+    assert len(bench.transport.published) - start >= 20 * 10 * 0.9
+
+
+def test_live_samples_are_not_starved_by_a_backlog_at_the_rate_limit(tmp_path):
+    bench = Bench(
+        tmp_path,
+        FakeTransport(auto_ack=True),
+        limits=PublisherLimits(batch_rows=2),
+        max_publishes_per_s=10,
+    )
+    bench.put(2000)
+    bench.outbox.flush()
+    bench.connect()
+    late = 0
+    for _ in range(100):
+        bench.put()
+        bench.turn(0.2)
+        bench.turn()
+        late += bench.outbox.live(Kind.SAMPLE)[0] > 0
+    assert late == 0
+    assert bench.topics().count(BATCH) > 20
+
+
+def test_no_puback_for_too_long_drops_the_connection_and_loses_nothing(bench):
+    bench.connect()
+    bench.put(2)
+    bench.turn()
+    bench.turn(19.0)
+    assert bench.transport.disconnects == 0
+    bench.turn(2.0)
+    assert bench.transport.disconnects == 1
+    bench.turn()
+    assert not bench.publisher.connected
+    bench.clock.advance(40)
+    bench.until_quiet()
+    assert sorted(bench.delivered()) == [("samples", 1), ("samples", 2)]
+
+
+def test_a_quiet_connection_with_nothing_in_flight_is_left_alone(bench):
+    bench.connect()
+    for _ in range(20):
+        bench.turn(100.0)
+        bench.transport.ack_all()
+    assert bench.transport.disconnects == 0
+
+
+def test_a_connect_that_is_never_answered_is_given_up_and_tried_again(tmp_path):
+    bench = Bench(tmp_path, FakeTransport(auto_connect=False))
+    bench.turn()
+    bench.turn(31.0)
+    assert bench.transport.disconnects == 1
+    bench.turn()
+    bench.turn(31.0)
+    assert bench.transport.connects == 2
+
+
+def test_attempts_become_rarer(tmp_path):
+    bench = Bench(tmp_path, FakeTransport(auto_connect=False))
+    for _ in range(3600):
+        bench.turn(1.0)
+        if bench.transport.connects > 0 and bench.publisher._link.value == "connecting":
+            bench.transport.lose("refused")
+    assert 3600 / 30 * 0.8 < bench.transport.connects < 3600 / 15 * 1.4
+
+
+def test_a_message_that_the_transport_refuses_is_set_aside_and_the_rest_goes_on(bench):
+    bench.connect()
+    bench.put(3)
+    bench.turn()
+    bench.transport.refuse(bench.transport.waiting[0])
+    bench.until_quiet()
+    assert bench.delivered() == [("samples", 2), ("samples", 3)]
+    assert bench.outbox.tally().dropped == {"refused": 1}
+
+
+class PoisonTransport(FakeTransport):
+    """A broker that closes the connection on one sequence, also in a batch."""
+
+    poison = 7
+
+    def publish(self, token, topic, payload, *, retain=False):
+        super().publish(token, topic, payload, retain=retain)
+        if self._has_poison(topic, payload) and self.up:
+            self.lose("the broker ended the connection")
+        elif self.up and self.waiting:
+            self.ack(self.waiting[-1])
+
+    def _has_poison(self, topic, payload):
+        if topic == BATCH:
+            return any(row["sequence"] == self.poison for row in decode_batch_rows(payload))
+        return topic in {TELEMETRY, EVENTS} and json.loads(payload)["sequence"] == self.poison
+
+
+def test_a_poison_message_is_isolated_also_out_of_a_batch_and_only_it_is_lost(tmp_path):
+    bench = Bench(tmp_path, PoisonTransport())
+    bench.put(40)
+    bench.outbox.flush()
+    for _ in range(3000):
+        bench.turn(1.0)
+        if not bench.outbox.waiting():
+            break
+    assert sorted(set(bench.delivered())) == [("samples", n) for n in range(1, 41) if n != 7]
+    assert bench.outbox.tally().dropped == {"refused": 1}
+
+
+class KickingTransport(FakeTransport):
+    """A broker that accepts the connection and kicks at the first publish."""
+
+    def publish(self, token, topic, payload, *, retain=False):
+        super().publish(token, topic, payload, retain=retain)
+        if self.up:
+            self.lose("the broker ended the connection")
+
+
+def test_a_broker_that_kicks_everything_costs_no_message_and_is_not_stormed(tmp_path):
+    bench = Bench(tmp_path, KickingTransport())
+    bench.put(20)
+    for _ in range(1800):
+        bench.turn(1.0)
+    assert bench.outbox.waiting() == 20
+    assert bench.transport.connects < 1800 / 15 * 1.4
+
+
+def test_live_samples_are_gathered_into_batches_when_so_configured(tmp_path):
+    bench = Bench(tmp_path, FakeTransport(auto_ack=True), batch_s=10)
+    bench.connect()
+    for _ in range(125):
+        bench.put()
+        bench.turn(0.2)
+    bench.turn()
+    assert bench.topics().count(TELEMETRY) == 0
+    assert bench.topics().count(BATCH) == 2
+    assert bench.delivered() == [("samples", n) for n in range(1, len(bench.delivered()) + 1)]
+    assert len(bench.delivered()) > 95
+
+
+def test_what_waits_for_its_live_batch_is_on_disk_within_the_flush_interval(tmp_path):
+    bench = Bench(tmp_path, FakeTransport(auto_ack=True), batch_s=60)
+    bench.connect()
+    for _ in range(50):
+        bench.put()
+        bench.turn(0.2)
+    assert bench.outbox._on_disk[Kind.SAMPLE] >= 45
+
+
+def test_draining_does_not_wait_for_the_live_batch_to_fill(tmp_path):
+    bench = Bench(tmp_path, FakeTransport(auto_ack=True), batch_s=60)
+    bench.connect()
+    bench.put(5)
+    bench.turn(0.1)
+    assert bench.outbox.waiting() == 5
+    bench.publisher.drain()
+    bench.turn()
+    bench.turn()
+    assert bench.outbox.waiting() == 0
+
+
+def test_the_status_follows_the_backlog_and_not_more_often_than_needed(bench):
+    bench.transport.auto_ack = True
+    bench.connect()
+    before = bench.topics().count(STATUS)
+    for _ in range(600):
+        bench.put()
+        bench.turn(0.2)
+        bench.turn()
+    assert bench.topics().count(STATUS) - before == 2
+    bench.publisher.request_status()
+    bench.turn(1.0)
+    assert bench.topics().count(STATUS) - before == 3

@@ -1,0 +1,162 @@
+import random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.publisher import (
+    Backoff,
+    BackoffSettings,
+    BatchSizer,
+    StatusSchedule,
+    Suspicion,
+    TokenBucket,
+)
+from agent.publisher.poison import STRIKES
+from agent.publisher.sizing import METER_BYTES
+
+SETTINGS = BackoffSettings()
+
+
+def test_backoff_grows_with_full_jitter_up_to_its_cap():
+    waits = [[], [], [], [], [], [], [], []]
+    for seed in range(400):
+        backoff = Backoff(SETTINGS, random.Random(seed))
+        for step in waits:
+            step.append(backoff.lost(0.0, unauthorised=False))
+    for number, step in enumerate(waits):
+        ceiling = min(SETTINGS.cap_s, SETTINGS.base_s * 2**number)
+        assert 0 <= min(step) < ceiling * 0.1
+        assert ceiling * 0.9 < max(step) <= ceiling
+
+
+def test_backoff_resets_only_after_a_connection_that_held():
+    backoff = Backoff(SETTINGS, random.Random(1))
+    for _ in range(6):
+        backoff.lost(0.0, unauthorised=False)
+    backoff.connected(100.0)
+    backoff.lost(100.0 + SETTINGS.stable_s - 1, unauthorised=False)
+    assert backoff.failures == 7
+    backoff.connected(200.0)
+    backoff.lost(200.0 + SETTINGS.stable_s, unauthorised=False)
+    assert backoff.failures == 1
+
+
+def test_backoff_is_slower_after_the_broker_refused_the_vehicle():
+    backoff = Backoff(SETTINGS, random.Random(1))
+    first = backoff.lost(0.0, unauthorised=True)
+    assert SETTINGS.refused_base_s / 2 <= first <= SETTINGS.refused_base_s
+    for _ in range(20):
+        last = backoff.lost(0.0, unauthorised=True)
+    assert SETTINGS.refused_cap_s / 2 <= last <= SETTINGS.refused_cap_s
+
+
+@given(
+    rate=st.floats(1, 1000),
+    amounts=st.lists(st.floats(0.5, 5000), min_size=1, max_size=60),
+)
+def test_the_bucket_never_gives_more_than_burst_and_rate_and_one_message(rate, amounts):
+    bucket = TokenBucket(rate=rate, burst=rate, now_s=0.0)
+    now_s = given_out = 0.0
+    for amount in amounts:
+        now_s += bucket.wait_s(now_s)
+        bucket.take(now_s, amount)
+        given_out += amount
+        assert given_out <= rate + rate * now_s + max(amounts) + 1e-6 * given_out
+
+
+def test_the_bucket_says_how_long_to_wait_and_is_ready_then():
+    bucket = TokenBucket(rate=10, burst=5, now_s=0.0)
+    for _ in range(5):
+        assert bucket.wait_s(0.0) == 0
+        bucket.take(0.0, 1)
+    wait_s = bucket.wait_s(0.0)
+    assert wait_s > 0
+    assert bucket.wait_s(wait_s + 1e-9) == 0
+
+
+def test_a_reserve_is_left_for_others():
+    bucket = TokenBucket(rate=10, burst=4, now_s=0.0)
+    bucket.take(0.0, 1)
+    bucket.take(0.0, 1)
+    assert bucket.wait_s(0.0) == 0
+    assert bucket.wait_s(0.0, reserve=2) > 0
+
+
+@given(bytes_a_sample=st.integers(20, 3000), waiting=st.integers(2, 5000))
+def test_a_full_batch_ends_just_under_a_metering_step(bytes_a_sample, waiting):
+    sizer = BatchSizer(topic_bytes=30)
+    for _ in range(30):
+        rows = sizer.rows(waiting)
+        while not sizer.fits(rows, rows * bytes_a_sample, waiting):
+            rows = sizer.fewer(rows, rows * bytes_a_sample, waiting)
+        sizer.learn(rows, rows * bytes_a_sample)
+    size = rows * bytes_a_sample
+    assert 1 <= rows <= min(waiting, sizer.max_rows)
+    assert size + 30 < 128 * 1024
+    if rows < min(waiting, sizer.max_rows) and bytes_a_sample < 200:
+        paid_for = -(-(size + 30) // METER_BYTES) * METER_BYTES
+        assert size / paid_for > 0.9
+
+
+def test_a_batch_of_everything_that_waits_needs_no_whole_step():
+    sizer = BatchSizer(topic_bytes=30)
+    assert sizer.rows(7) == 7
+    assert sizer.fits(7, 420, 7)
+
+
+def test_a_bad_network_blames_nobody():
+    suspicion = Suspicion()
+    for _ in range(50):
+        suspicion.connected()
+        assert suspicion.lost("m1", 1.0) is None
+    assert not suspicion.may_try(in_flight=0)
+
+
+def test_a_message_that_ends_the_connection_each_time_it_is_alone_is_convicted():
+    suspicion = Suspicion()
+    suspicion.connected()
+    assert suspicion.lost("m1", 0.1) is None
+    for strike in range(STRIKES):
+        suspicion.connected()
+        assert not suspicion.may_try(in_flight=0)
+        suspicion.acknowledged("other")
+        assert not suspicion.may_try(in_flight=1)
+        assert suspicion.may_try(in_flight=0)
+        suspicion.tries("m1")
+        convicted = suspicion.lost("m1", 0.1)
+        assert convicted == ("m1" if strike == STRIKES - 1 else None)
+
+
+def test_an_acknowledged_suspect_is_innocent():
+    suspicion = Suspicion()
+    suspicion.connected()
+    suspicion.lost("m1", 0.1)
+    suspicion.connected()
+    suspicion.acknowledged("status")
+    suspicion.tries("m1")
+    suspicion.acknowledged("m1")
+    assert suspicion.suspect is None
+    assert not suspicion.on_trial
+
+
+def test_a_late_loss_is_not_blamed_on_a_message():
+    suspicion = Suspicion()
+    suspicion.connected()
+    suspicion.lost("m1", 300.0)
+    assert suspicion.suspect is None
+
+
+def test_the_status_is_sent_on_connect_then_each_minute_or_each_5_s_with_a_backlog():
+    schedule = StatusSchedule()
+    schedule.connected()
+    assert schedule.due_in_s(0.0, backlog=False) == 0
+    schedule.sent(0.0, backlog=False)
+    assert schedule.due_in_s(0.0, backlog=False) == 60
+    assert schedule.due_in_s(0.0, backlog=True) == 5
+    schedule.sent(5.0, backlog=True)
+    assert schedule.due_in_s(5.0, backlog=False) == 1
+    schedule.sent(6.0, backlog=False)
+    schedule.request()
+    assert schedule.due_in_s(6.0, backlog=False) == 1
+    schedule.sent(7.0, backlog=False)
+    assert schedule.due_in_s(7.0, backlog=False) == 60

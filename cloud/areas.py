@@ -22,7 +22,7 @@ from typing import Any, Final
 
 import shapely
 from shapely.geometry import MultiPolygon, Point, Polygon, shape
-from shapely.ops import nearest_points, transform
+from shapely.ops import nearest_points
 
 from cloud.errors import ConfigError
 from cloud.geo import distance_m
@@ -57,7 +57,7 @@ class _Shape:
     def __init__(self, polygon: Polygon) -> None:
         south, north = polygon.bounds[1], polygon.bounds[3]
         self._shrink = max(math.cos(math.radians((south + north) / 2)), 1e-6)
-        self._polygon = transform(lambda x, y: (x * self._shrink, y), polygon)
+        self._polygon = shapely.transform(polygon, lambda at: at * (self._shrink, 1.0))
         self._boundary = self._polygon.boundary
         shapely.prepare(self._polygon)
 

@@ -5,7 +5,7 @@ A function's environment names only what its role may use. What is not named rai
 
 ``HISTORY_TABLE``, ``POSITIONS_TABLE``, ``VEHICLES_TABLE``, ``ALERTS_TABLE``,
 ``ARCHIVE_BUCKET``, ``ALERTS_TOPIC_ARN``, ``DEAD_LETTER_QUEUE_URL``,
-``OPERATING_AREAS_S3`` (``s3://bucket/key``; empty: no areas).
+``HISTORY_RETENTION_DAYS`` (empty or 0: for ever), ``OPERATING_AREAS_S3`` (``s3://bucket/key``; empty: no areas).
 """
 
 from __future__ import annotations
@@ -63,7 +63,15 @@ def aws_stores(environment: Mapping[str, str], clock: Clock | None = None) -> St
         register=port(
             "VEHICLES_TABLE", lambda table: DynamoVehicleRegister(client("dynamodb"), table)
         ),
-        hot=port("HISTORY_TABLE", lambda table: DynamoHotStore(client("dynamodb"), table, clock)),
+        hot=port(
+            "HISTORY_TABLE",
+            lambda table: DynamoHotStore(
+                client("dynamodb"),
+                table,
+                clock,
+                retention_days=_days(environment.get("HISTORY_RETENTION_DAYS", "")),
+            ),
+        ),
         positions=port(
             "POSITIONS_TABLE", lambda table: DynamoPositionStore(client("dynamodb"), table)
         ),
@@ -77,6 +85,14 @@ def aws_stores(environment: Mapping[str, str], clock: Clock | None = None) -> St
         areas=_areas(environment.get("OPERATING_AREAS_S3", ""), client, clock),
         clock=clock,
     )
+
+
+def _days(text: str) -> int | None:
+    if text and not text.isdecimal():
+        raise ConfigError(
+            f"HISTORY_RETENTION_DAYS is {text!r}", hint="Write a whole number of days, or nothing."
+        )
+    return int(text or 0) or None
 
 
 def _areas(location: str, client: Callable[[str], Any], clock: Clock) -> S3AreaSource:

@@ -4,7 +4,8 @@
 table             key                          item
 ================  ===========================  ========================================
 ``HISTORY``       ``vehicle_id``, ``item_key``  ``item_key`` is "<timestamp>#<run_id>#<sequence>";
-                                               ``payload`` is the message as JSON text
+                                               ``payload`` is the message as JSON text;
+                                               ``expires_at`` when retention is limited
 ``VEHICLES``      ``vehicle_id``               ``vehicle_type``, ``display_name``
 ================  ===========================  ========================================
 
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from cloud.clock import Clock
@@ -37,22 +39,31 @@ Item = dict[str, Any]
 class DynamoHotStore:
     """``HotStore`` on the history table."""
 
-    def __init__(self, client: Any, table: str, clock: Clock) -> None:
+    def __init__(
+        self, client: Any, table: str, clock: Clock, *, retention_days: int | None = None
+    ) -> None:
         self._client = client
         self._table = table
         self._clock = clock
+        self._retention = None if retention_days is None else timedelta(days=retention_days)
 
     def put_samples(self, samples: Sequence[EnrichedSample]) -> None:
         """Store them, 25 at a time; some may be stored when it raises."""
-        self._put(_sample_item(sample) for sample in samples)
+        self._put((_sample_item(sample), sample.received_at) for sample in samples)
 
     def put_events(self, events: Sequence[ReceivedEvent]) -> None:
         """Store them likewise."""
-        self._put(_event_item(event) for event in events)
+        self._put((_event_item(event), event.received_at) for event in events)
 
-    def _put(self, items: Iterable[Item]) -> None:
-        # One request must not name a key twice; the last of equal ones wins.
-        by_key = {(item["vehicle_id"]["S"], item["item_key"]["S"]): item for item in items}
+    def _put(self, items: Iterable[tuple[Item, datetime]]) -> None:
+        by_key: dict[tuple[str, str], Item] = {}
+        for item, received_at in items:
+            item["received_at"] = {"S": format_timestamp(received_at)}
+            if self._retention is not None:
+                expires_at = received_at + self._retention
+                item["expires_at"] = {"N": str(int(expires_at.timestamp()))}
+            # One request must not name a key twice; the last of equal ones wins.
+            by_key[item["vehicle_id"]["S"], item["item_key"]["S"]] = item
         unique = list(by_key.values())
         for start in range(0, len(unique), BATCH_ITEMS):
             self._write([{"PutRequest": {"Item": i}} for i in unique[start : start + BATCH_ITEMS]])
@@ -90,7 +101,6 @@ def _message_item(message: Sample | Event, kind: str) -> Item:
 
 def _sample_item(enriched: EnrichedSample) -> Item:
     item = _message_item(enriched.sample, "sample")
-    item["received_at"] = {"S": format_timestamp(enriched.received_at)}
     item["vehicle_type"] = {"S": enriched.vehicle_type}
     item["payload"] = {"S": enriched.payload.decode()}
     if enriched.geohash_zone is not None:
@@ -100,7 +110,6 @@ def _sample_item(enriched: EnrichedSample) -> Item:
 
 def _event_item(received: ReceivedEvent) -> Item:
     item = _message_item(received.event, "event")
-    item["received_at"] = {"S": format_timestamp(received.received_at)}
     item["event_type"] = {"S": received.event.event_type}
     item["payload"] = {"S": encode(received.event).decode()}
     return item

@@ -6,6 +6,7 @@ only, and the same key again replaces it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from pathlib import Path, PurePosixPath
@@ -42,7 +43,8 @@ class FileArchive:
             beside.replace(target)
             _sync_folder(target.parent)
         except OSError as error:
-            beside.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # it may never have been made
+                beside.unlink()
             raise StoreError(f"cannot write {target}: {error}", hint="Is the disk full?") from error
 
     def rows(self) -> int:

@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Final
@@ -118,6 +119,15 @@ class Child:
     def tail(self) -> str:
         """The last lines of its output, indented."""
         return tail(self.log_path)
+
+
+def stop_all(children: Sequence[Child], grace_s: float = KILL_AFTER_S) -> None:
+    """SIGTERM to all at once, then after ``grace_s`` SIGKILL to who is left."""
+    for child in children:
+        child.ask_to_stop()
+    deadline_s = monotonic_s() + grace_s
+    for child in children:
+        child.stop(max(0.0, deadline_s - monotonic_s()))
 
 
 def tail(path: Path) -> str:

@@ -44,5 +44,5 @@ class LatencyWatch:
                 # the run itself notices a cloud that has ended
                 continue
             if latency["p50"] is not None:
-                self.latest = Latency(latency["p50"], latency["p99"])
+                self.latest = Latency(latency["p50"])
             pause_s = max(EVERY_S, (monotonic_s() - begun_s) / LARGEST_SHARE)

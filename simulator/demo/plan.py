@@ -10,6 +10,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Final
 
+from simulator.can_log import CanLog
 from simulator.demo.errors import DemoError
 from simulator.demo.signals import BUILT_IN, SignalMap, map_for
 from simulator.trace import Trace, read_trace
@@ -28,6 +29,7 @@ class VehiclePlan:
     can: Path | None = None
     dbcs: tuple[Path, ...] = ()
     signals: SignalMap = field(default_factory=dict)
+    can_fd: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,7 @@ def plan_of(
                 can=can,
                 dbcs=tuple(dbcs) if can is not None else (),
                 signals={} if can is None else map_for(can, tuple(dbcs), signals),
+                can_fd=can is not None and CanLog(can).survey().fd_frames > 0,
             )
         )
     return Plan(tuple(vehicles))

@@ -1,8 +1,8 @@
 """The demo from its beginning to its end.
 
 Order of the end: the network is mended, the agents are asked to stop (they take no more
-samples and deliver what waits), the replay stops, the cloud's consumers catch up, the
-cloud stops, the report is made. Whatever goes wrong, no process outlives ``run``.
+samples and deliver what waits) and do, the replay stops, the cloud's consumers catch up,
+the cloud stops, the report is made. Whatever goes wrong, no process outlives ``run``.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any, Final
 from simulator.clock import monotonic_s
 from simulator.demo.agent_config import DRAIN_S
 from simulator.demo.bus import BusAddress, new_bus
+from simulator.demo.children import stop_all
 from simulator.demo.cloud import HOST, Cloud, CloudOptions
 from simulator.demo.durations import Outage, cut_at
 from simulator.demo.errors import DemoError, Interrupted
@@ -111,7 +112,7 @@ class Demo:
         if relay.is_cut:
             relay.restore()
             self._screen.say("the network is back")
-        ends = self._drain(cloud, vehicles)
+        ends = self._drain(cloud, vehicles, latency)
         report = self._settle(cloud, ends)
         return self._conclude(report)
 
@@ -185,9 +186,9 @@ class Demo:
             for one in issued:
                 one.result()
         self._screen.status("starting the agents")
+        stack.callback(stop_all, [vehicle.agent for vehicle in vehicles])
         for vehicle in vehicles:
             stack.callback(vehicle.stop_replay)
-            stack.callback(vehicle.agent.stop)
             vehicle.prepare(relay.port)
             vehicle.start_agent()
         return vehicles
@@ -221,10 +222,9 @@ class Demo:
             cloud.child.require_alive()
             for vehicle in vehicles:
                 vehicle.tick()
-            phase = f"{span(elapsed_s)}, drive {100 * _mean_progress(vehicles):.0f} %"
-            if outage is not None:
-                phase += f" · network cut, back in {span(outage.end_s - elapsed_s)}"
-            self._show(vehicles, latency, phase)
+            where = f"{span(elapsed_s)} {100 * _mean_progress(vehicles):.0f} %"
+            cut = "" if outage is None else f"network cut {span(outage.end_s - elapsed_s)} · "
+            self._show(vehicles, latency, where, before=cut)
             if self._options.duration_s is not None and elapsed_s >= self._options.duration_s:
                 return
             if finished_s is None and all(vehicle.finished for vehicle in vehicles):
@@ -242,12 +242,11 @@ class Demo:
             relay.restore()
             self._screen.say("the network is back")
 
-    def _drain(self, cloud: Cloud, vehicles: list[Vehicle]) -> list[VehicleEnd]:
+    def _drain(
+        self, cloud: Cloud, vehicles: list[Vehicle], latency: LatencyWatch
+    ) -> list[VehicleEnd]:
         for vehicle in vehicles:
-            vehicle.account()
-            vehicle.agent.ask_to_stop()
-        for vehicle in vehicles:
-            vehicle.stop_replay()
+            vehicle.ask_to_stop()
         deadline_s = monotonic_s() + DRAIN_S + DRAIN_MARGIN_S
         while any(vehicle.agent.exit_code is None for vehicle in vehicles):
             cloud.child.require_alive()
@@ -257,8 +256,10 @@ class Demo:
                     f"{late.agent.name} did not stop; the end of its log:\n{late.agent.tail()}",
                     hint=f"the whole log is {late.agent.log_path}",
                 )
-            self._show(vehicles, None, "delivering what waits")
+            self._show(vehicles, latency, before="delivering the rest · ")
             next(one for one in vehicles if one.agent.exit_code is None).agent.wait(TICK_S)
+        for vehicle in vehicles:
+            vehicle.stop_replay()
         return [vehicle.end() for vehicle in vehicles]
 
     def _settle(self, cloud: Cloud, ends: list[VehicleEnd]) -> Json:
@@ -281,18 +282,25 @@ class Demo:
         if self._options.report is not None:
             write_json(self._options.report, report)
         path = self._options.report or self._workspace.report
+        self._screen.end_line()
         for line in summary_lines(report, path, self._workspace.path):
             self._screen.say(line)
         return 1 if total_lost(report) else 0
 
-    def _show(self, vehicles: list[Vehicle], latency: LatencyWatch | None, phase: str) -> None:
+    def _show(
+        self,
+        vehicles: list[Vehicle],
+        latency: LatencyWatch,
+        where: str = "",
+        *,
+        before: str = "",
+    ) -> None:
         now_s = monotonic_s()
         if now_s - self._status_s < STATUS_EVERY_S:
             return
         self._status_s = now_s
         accounts = [said for said in (vehicle.account() for vehicle in vehicles) if said]
-        known = None if latency is None else latency.latest
-        self._screen.status(self._line.text(accounts, known, phase=phase))
+        self._screen.status(before + self._line.text(accounts, latency.latest, where=where))
 
     def _wait(self, condition: Callable[[], bool], what: str, hint: str) -> None:
         deadline_s = monotonic_s() + READY_TIMEOUT_S

@@ -46,6 +46,10 @@ class Screen:
         trace: TracebackType | None,
     ) -> None:
         """End."""
+        self.end_line()
+
+    def end_line(self) -> None:
+        """The living line has said all; lines that stay may follow. Idempotent."""
         if self._live is not None:
             self._live.stop()
             self._live = None
@@ -71,7 +75,6 @@ class Latency:
     """From a sample's creation to its being the latest position, milliseconds."""
 
     p50: float
-    p99: float
 
 
 class StatusLine:
@@ -80,29 +83,26 @@ class StatusLine:
     def __init__(self) -> None:
         self._seen: list[tuple[float, int]] = []
 
-    def text(self, accounts: Sequence[Json], latency: Latency | None, *, phase: str = "") -> str:
-        """The line. ``phase`` says what goes on besides, e.g. that the network is cut."""
+    def text(self, accounts: Sequence[Json], latency: Latency | None, *, where: str = "") -> str:
+        """The line, short enough for 80 columns; ``where`` says how far the drive is."""
         if not accounts:
-            return f"waiting for the first words of the agents  {phase}".rstrip()
+            return "waiting for the first words of the agents"
         modes = Counter(str(account.get("mode") or "starting") for account in accounts)
         mode = next(iter(modes))
         if len(accounts) > 1:
             mode = ", ".join(f"{count} {name}" for name, count in sorted(modes.items()))
-        backlog = sum(account.get("backlog_messages", 0) for account in accounts)
-        acknowledged = sum(account.get("samples_acknowledged", 0) for account in accounts)
-        created = sum(account.get("samples_created", 0) for account in accounts)
+        created, acknowledged, backlog = (
+            sum(account.get(key, 0) for account in accounts)
+            for key in ("samples_created", "samples_acknowledged", "backlog_messages")
+        )
         parts = [
             mode,
-            f"{self._rate(created):.1f} samples/s",
+            f"{self._rate(created):.1f}/s",
             f"backlog {backlog:,}",
             f"acknowledged {acknowledged:,}",
-            "latency …"
-            if latency is None
-            else f"latency {latency.p50:.0f} ms (p99 {latency.p99:.0f})",
+            "latency …" if latency is None else f"latency {latency.p50:.0f} ms",
         ]
-        if phase:
-            parts.append(phase)
-        return " · ".join(parts)
+        return " · ".join([*parts, where] if where else parts)
 
     def _rate(self, created: int) -> float:
         now_s = monotonic_s()

@@ -4,34 +4,28 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from simulator.demo.report import total_lost, total_waiting
 
 Json = dict[str, Any]
 
+HEAD: Final = (
+    "vehicle",
+    "fixes",
+    "created",
+    "acknowledged",
+    "stored",
+    "lost",
+    "twice",
+    "kB sent",
+    "kB flash",
+)
+
 
 def summary_lines(report: Json, report_path: Path, folder: Path) -> list[str]:
     """What a person wants to know at the end."""
-    lines = [""]
-    width = max(len("vehicle"), *(len(one["vehicle_id"]) for one in report["vehicles"]))
-    head = ("fixes", "created", "acknowledged", "stored", "lost", "twice", "kB sent", "kB flash")
-    lines.append(f"{'vehicle':<{width}}  " + "  ".join(f"{word:>12}" for word in head))
-    for one in report["vehicles"]:
-        figures = (
-            one["fixes_replayed"],
-            one["samples_created"],
-            one["samples_acknowledged"],
-            one["samples_stored"],
-            one["samples_lost"],
-            one["samples_duplicated"],
-            round(one["bytes_published"] / 1000),
-            round((one["flash_bytes_written"] or 0) / 1000),
-        )
-        lines.append(
-            f"{one['vehicle_id']:<{width}}  " + "  ".join(f"{figure:>12,}" for figure in figures)
-        )
-    lines.append("")
+    lines = ["", *_table(report["vehicles"]), ""]
     latency = report["latency_ms"]
     if latency["p50"] is not None:
         lines.append(
@@ -53,3 +47,27 @@ def summary_lines(report: Json, report_path: Path, folder: Path) -> list[str]:
         )
     lines.append(f"{lost:,} SAMPLES WERE LOST" if lost else "no sample was lost")
     return lines
+
+
+def _table(vehicles: list[Json]) -> list[str]:
+    rows = [HEAD]
+    for one in vehicles:
+        figures = (
+            one["fixes_replayed"],
+            one["samples_created"],
+            one["samples_acknowledged"],
+            one["samples_stored"],
+            one["samples_lost"],
+            one["samples_duplicated"],
+            round(one["bytes_published"] / 1000),
+            round((one["flash_bytes_written"] or 0) / 1000),
+        )
+        rows.append((one["vehicle_id"], *(f"{figure:,}" for figure in figures)))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if number == 0 else cell.rjust(width)
+            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]

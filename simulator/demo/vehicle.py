@@ -29,7 +29,11 @@ class ReplayOptions:
 
 
 class Vehicle:
-    """Call order: ``prepare``, ``start_agent``, ``tick`` until done, ``stop_replay``, ``end``."""
+    """One vehicle from its preparation to its account.
+
+    Call order: ``prepare``, ``start_agent``, ``tick`` until done, ``ask_to_stop``, and
+    when the agent has ended ``stop_replay`` and ``end``.
+    """
 
     def __init__(
         self,
@@ -55,6 +59,7 @@ class Vehicle:
         self._server = self._new_server()
         self._player = self._new_player()
         self._playing = False
+        self._fixes_replayed = 0
         self._last_account: Json | None = None
 
     def prepare(self, broker_port: int) -> None:
@@ -129,6 +134,19 @@ class Vehicle:
             self._last_account = answer
         return self._last_account
 
+    def ask_to_stop(self) -> None:
+        """Ask the agent to take no more samples and to deliver what waits.
+
+        What is replayed from here on is counted no more. GPS goes on until
+        ``stop_replay``, for an agent that loses its receiver would report a fault.
+        """
+        self.account()
+        if self._server is not None:
+            self._fixes_replayed = self._server.fixes_replayed
+        self.agent.ask_to_stop()
+        if self._player is not None:
+            self._player.stop()
+
     def stop_replay(self) -> None:
         """Stop GPS and CAN; idempotent."""
         for part in (self._player, self._server):
@@ -152,7 +170,7 @@ class Vehicle:
             )
         return VehicleEnd(
             self.vehicle_id,
-            0 if self._server is None else self._server.fixes_replayed,
+            self._fixes_replayed,
             0 if self._player is None else self._player.frames_sent,
             last,
         )
@@ -194,7 +212,7 @@ class Vehicle:
             interface=self._bus.interface,
             channel=self._bus.channel,
             options=self._bus.options,
-            fd=False,
+            fd=self._plan.can_fd,
             dbcs=self._plan.dbcs,
             signals=self._plan.signals,
         )

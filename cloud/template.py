@@ -24,12 +24,12 @@ _HINT: Final = "Compare it with the template that came with this version."
 _PLACEHOLDER: Final = re.compile(r"\$\{(!?)([^}]*)\}")
 
 Node = Any
-"""A parsed YAML value, in which an :class:`Intrinsic` is a short form (Ref, Sub, GetAtt)."""
+"""A parsed YAML value. Short forms (``!Ref``, ``!Sub``, ``!GetAtt``) are :class:`Intrinsic`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Intrinsic:
-    """A CloudFormation function in its short form: ``Ref``, ``Sub``, ``GetAtt``, …"""
+    """A CloudFormation function in its short form: ``Ref``, ``Sub``, ``GetAtt``."""
 
     name: str
     argument: Node

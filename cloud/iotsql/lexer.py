@@ -65,7 +65,6 @@ _TOKEN: Final = re.compile(
 _HINTS: Final = (
     ("!=", "<> for not equal"),
     ("||", "+ or concat() to join strings"),
-    ("--", "no comment, IoT SQL has none"),
     ("'", "a closing quote '"),
     ('"', 'a closing quote "'),
     ("@", "1 to 64 letters, digits or underscores after @"),

@@ -59,10 +59,10 @@ class Rule:
         self._where: Final = compile_condition(query.where)
         self._matches: Final = matcher(statement.topic_filter) if statement.topic_filter else None
         self._raw_star: Final = _selects_all(query)
-        needs_names = any(True for _ in _fields_of((query.items, query.value, statement.variables)))
+        needs_names = refers_to_fields((query.items, query.value, statement.variables))
         self._needs_object: Final = needs_names or (query.star and bool(query.items))
         self._needs_json: Final = (
-            self._needs_object or self._raw_star or any(True for _ in _fields_of(query.where))
+            self._needs_object or self._raw_star or refers_to_fields(query.where)
         )
 
     def matches(self, topic: str) -> bool:
@@ -130,6 +130,11 @@ def parse_payload(payload: bytes) -> Value:
 
 def _selects_all(query: Query) -> bool:
     return isinstance(query.value, Star) or (query.star and not query.items)
+
+
+def refers_to_fields(node: object) -> bool:
+    """Whether a tree, or any of several, names a key of the payload."""
+    return any(True for _ in _fields_of(node))
 
 
 def _fields_of(node: object) -> Iterator[Field]:

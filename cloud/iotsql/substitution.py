@@ -15,8 +15,8 @@ from cloud.iotsql.compiler import Evaluator, Frame, compile_expression, result_o
 from cloud.iotsql.context import RuleContext
 from cloud.iotsql.errors import SqlSyntaxError
 from cloud.iotsql.parser import parse_expression
-from cloud.iotsql.rule import parse_payload
-from cloud.iotsql.values import serialise, to_text
+from cloud.iotsql.rule import parse_payload, refers_to_fields
+from cloud.iotsql.values import UNDEFINED, serialise, to_text
 
 _OPEN: Final = "${"
 
@@ -24,8 +24,9 @@ _OPEN: Final = "${"
 class Template:
     """Made by :func:`compile_template`; immutable."""
 
-    def __init__(self, text: str, parts: Sequence[str | Evaluator]) -> None:
+    def __init__(self, text: str, parts: Sequence[str | Evaluator], *, needs_json: bool) -> None:
         self.text: Final = text
+        self._needs_json: Final = needs_json
         self._parts: Final = tuple(parts)
         self.is_constant: Final = all(isinstance(part, str) for part in self._parts)
 
@@ -37,7 +38,8 @@ class Template:
         """
         if self.is_constant:
             return "".join(part for part in self._parts if isinstance(part, str))
-        return self.render_frame(Frame(payload, parse_payload(payload), context, []))
+        document = parse_payload(payload) if self._needs_json else UNDEFINED
+        return self.render_frame(Frame(payload, document, context, []))
 
     def render_frame(self, frame: Frame) -> str:
         """The text for one message of a rule that sets variables: see ``Rule.frame``."""
@@ -61,6 +63,7 @@ def compile_template(text: str, variables: tuple[str, ...] = ()) -> Template:
     """
     parts: list[str | Evaluator] = []
     position = 0
+    needs_json = False
     while (start := text.find(_OPEN, position)) >= 0:
         end = _end_of_expression(text, start + len(_OPEN))
         if end < 0:
@@ -68,14 +71,16 @@ def compile_template(text: str, variables: tuple[str, ...] = ()) -> Template:
         parts.append(text[position:start])
         inner = text[start + len(_OPEN) : end]
         try:
-            parts.append(result_of(compile_expression(parse_expression(inner, variables))))
+            expression = parse_expression(inner, variables)
         except SqlSyntaxError as error:
             raise SqlSyntaxError(
                 text, start + len(_OPEN) + error.position, error.problem, error.expected
             ) from None
+        parts.append(result_of(compile_expression(expression)))
+        needs_json = needs_json or refers_to_fields(expression)
         position = end + 1
     parts.append(text[position:])
-    return Template(text, parts)
+    return Template(text, parts, needs_json=needs_json)
 
 
 def _end_of_expression(text: str, position: int) -> int:

@@ -56,7 +56,7 @@ def matcher(topic_filter: str) -> Callable[[str], bool]:
 
 def basic_ingest_rule(topic: str) -> str | None:
     """The rule that a Basic Ingest topic names; it alone gets the message."""
-    found = _BASIC_INGEST.match(topic)
+    found = _BASIC_INGEST.match(topic) if topic.startswith("$") else None
     return found.group(1) if found else None
 
 

@@ -8,6 +8,7 @@ here, like an invalid expression on AWS.
 from __future__ import annotations
 
 import re
+import warnings
 from functools import lru_cache
 from typing import Final
 
@@ -18,8 +19,11 @@ from cloud.iotsql.values import UNDEFINED, Value
 @lru_cache(maxsize=256)
 def _compiled(pattern: str) -> re.Pattern[str] | None:
     try:
-        return re.compile(pattern, re.ASCII)
-    except (re.error, OverflowError, RecursionError, ValueError):
+        with warnings.catch_warnings():
+            # "[[" warns in Python; in Java it is a set within a set, so it is not the same
+            warnings.simplefilter("error", FutureWarning)
+            return re.compile(pattern, re.ASCII)
+    except (re.error, FutureWarning, OverflowError, RecursionError, ValueError):
         return None
 
 

@@ -176,24 +176,26 @@ class Queries:
     def history(self, vehicle_id: str) -> Iterator[Json]:
         """What is stored of a vehicle, by run and sequence.
 
-        Each: ``kind``, ``run_id``, ``sequence``, ``timestamp``, ``deliveries``.
+        Each: ``kind``, ``run_id``, ``sequence``, ``timestamp``, ``received_at`` (the first
+        time), ``deliveries``.
         """
         place = ("", 0)
         while True:
             rows = self._database.read(
-                "SELECT kind, run_id, sequence, timestamp_ms, deliveries FROM history"
+                "SELECT kind, run_id, sequence, timestamp_ms, received_ms, deliveries FROM history"
                 " WHERE vehicle_id = ? AND (run_id, sequence) > (?, ?)"
                 " ORDER BY run_id, sequence LIMIT 5000",
                 (vehicle_id, *place),
             )
             if not rows:
                 return
-            for kind, run_id, sequence, timestamp_ms, deliveries in rows:
+            for kind, run_id, sequence, timestamp_ms, received_ms, deliveries in rows:
                 yield {
                     "kind": kind,
                     "run_id": run_id,
                     "sequence": sequence,
                     "timestamp": format_timestamp(from_milliseconds(timestamp_ms)),
+                    "received_at": format_timestamp(from_milliseconds(received_ms)),
                     "deliveries": deliveries,
                 }
             place = (rows[-1][1], rows[-1][2])

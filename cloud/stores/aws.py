@@ -5,7 +5,8 @@ A function's environment names only what its role may use. What is not named rai
 
 ``HISTORY_TABLE``, ``POSITIONS_TABLE``, ``VEHICLES_TABLE``, ``ALERTS_TABLE``,
 ``ARCHIVE_BUCKET``, ``ALERTS_TOPIC_ARN``, ``DEAD_LETTER_QUEUE_URL``,
-``HISTORY_RETENTION_DAYS`` (empty or 0: for ever), ``OPERATING_AREAS_S3`` (``s3://bucket/key``; empty: no areas).
+``HISTORY_RETENTION_DAYS`` (empty or 0: for ever), ``OPERATING_AREAS_S3``
+(``s3://bucket/key``; empty: no areas).
 """
 
 from __future__ import annotations

@@ -32,6 +32,7 @@ _LINE: Final = re.compile(
     rb"([0-9A-F]{3}|[0-9A-F]{8})(##([0-9A-F])|#R|#)([0-9A-F]*)(?:_[9A-F])?(?:\s+[RT])?",
     re.IGNORECASE,
 )
+_REMARK: Final = b"#"
 _ERROR_FLAG: Final = 0x2000_0000
 _ID_MASK: Final = 0x1FFF_FFFF
 _FD_BRS: Final = 1
@@ -83,6 +84,7 @@ class CanLogCounts:
     """Frames of interfaces that were not asked for."""
     bad_lines: int = 0
     empty_lines: int = 0
+    """Nothing, or a remark: a line that begins with ``#``."""
     steps_back: int = 0
     clock_jumps: int = 0
     bytes_read: int = 0
@@ -149,7 +151,7 @@ class CanLog:
                 self._bad(line)
                 continue
             text = line.strip()
-            if not text:
+            if not text or text.startswith(_REMARK):
                 counts.empty_lines += 1
                 continue
             frame = _parse(text)

@@ -9,6 +9,7 @@ import cantools
 import pytest
 from click.testing import CliRunner
 
+from simulator.can_log import CanLog
 from simulator.demo.plan import built_in_file
 from simulator.synth import DriveOptions, synthesise
 from simulator.synth.command import synth
@@ -251,3 +252,10 @@ def test_corners_are_round_and_shorten_the_way():
     assert headings[-1] == pytest.approx(90, abs=0.5)
     straight = metres(square[0], square[1]) + metres(square[1], square[2])
     assert straight - 15 < route.length_m < straight
+
+
+def test_the_committed_can_log_is_read_without_a_bad_line():
+    counts = CanLog(TRACES / "default.candump").survey()
+    assert counts.bad_lines == 0
+    assert counts.empty_lines == 2, "the header's remarks"
+    assert counts.frames > 10_000

@@ -1,5 +1,7 @@
 import re
+from datetime import timedelta
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -281,6 +283,33 @@ def test_a_lost_connection_is_said_and_its_return_too(fleet, visit, tmp_path):
         assert seen.page.locator(".notice").count() == 0
 
 
+def test_a_page_finds_its_way_back_when_the_server_is_started_again(
+    fleet, visit, tmp_path, free_port
+):
+    fleet.report("van-1", 50.11, 8.68, speed=31)
+    port = str(free_port())
+    with live_map(tmp_path, "--port", port) as url:
+        seen = visit(url)
+        seen.page.wait_for_selector(".fleet-marker")
+    seen.page.wait_for_selector(".live.bad")
+    fleet.report("van-1", 50.12, 8.68, speed=89)
+    with live_map(tmp_path, "--port", port):
+        seen.page.wait_for_function("document.body.innerText.includes('89')")
+        seen.page.wait_for_selector(".live.good")
+
+
+def test_times_are_the_viewers_own(fleet, visit, tmp_path):
+    at = fleet.clock() - timedelta(seconds=90)
+    fleet.report("van-1", 50.11, 8.68, at=at)
+    with live_map(tmp_path) as url:
+        seen = visit(url, timezone_id="Asia/Tokyo", locale="de-DE")
+        seen.page.locator(".row").click()
+        there = at.astimezone(ZoneInfo("Asia/Tokyo"))
+        assert f"{there:%H:%M:%S} (1 min ago)" in seen.text(".details")
+        seen.page.wait_for_selector(".row.stale")
+        seen.page.wait_for_selector(".fleet-marker.stale")
+
+
 def test_a_filter_by_mode_and_a_search_find_vehicles(fleet, visit, tmp_path):
     for number in range(1, 13):
         fleet.report(f"van-{number}", 50.1 + number / 1000, 8.66)
@@ -313,7 +342,7 @@ def test_everything_that_can_be_operated_has_a_name(fleet, visit, tmp_path):
         )
         assert [html for html in nameless if "leaflet-container" not in html] == []
         label = page.locator(".fleet-marker").get_attribute("aria-label")
-        assert re.match(r"Van 1, normal, 33 km/h, battery 70 %, fix (now|\d+ s ago)", label)
+        assert re.match(r"Van 1, no status, 33 km/h, battery 70 %, fix (now|\d+ s ago)", label)
         page.locator(".fleet-marker").focus()
         page.keyboard.press("Enter")
         page.wait_for_selector(".row[aria-expanded='true']")

@@ -1,6 +1,6 @@
 import {
   MODES, age, alertsOf, clockTime, coordinates, count, fleet, isMoving, isShown, isStale, modeOf,
-  now, rate, select, ui,
+  rate, select, ui,
 } from "milepost-web";
 
 const MANY = 8; // from here on there is a field to search by name
@@ -122,17 +122,17 @@ export default {
       );
     },
 
-    link: () =>
-      ui.connected
-        ? fleet.loaded
-          ? { kind: fleet.problem ? "bad" : "good", text: fleet.problem ? "Not up to date" : "Live" }
-          : { kind: "", text: "Connecting" }
-        : { kind: "bad", text: "Connection lost" },
+    link() {
+      if (ui.lostAt) return { kind: "bad", text: "Connection lost" };
+      if (!fleet.loaded) return { kind: "", text: "Connecting" };
+      if (fleet.problem) return { kind: "bad", text: "Not up to date" };
+      return { kind: "good", text: "Live" };
+    },
 
     notice: () =>
-      ui.connected || !ui.lastMessage
-        ? fleet.problem
-        : `No connection to the server. You see the state of ${clockTime(now.value)}, trying again.`,
+      ui.lostAt
+        ? `No connection to the server since ${clockTime(ui.lostAt)}; trying again. What you see is from then.`
+        : fleet.problem,
   },
 
   watch: {

@@ -54,7 +54,7 @@ export const Grid = L.Layer.extend({
       return found;
     };
     const degrees = (value, positive, negative) =>
-      `${Math.abs(value).toFixed(digits)}° ${value < 0 ? negative : positive}`;
+      value === 0 ? "0°" : `${Math.abs(value).toFixed(digits)}° ${value < 0 ? negative : positive}`;
 
     pen.strokeStyle = line;
     pen.lineWidth = 1;

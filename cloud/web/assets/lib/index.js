@@ -8,8 +8,7 @@ export const ui = reactive({
   selected: null,
   following: false,
   mode: null, // the mode that the list and the map are filtered by
-  connected: true,
-  lastMessage: 0,
+  lostAt: null, // the server's time when the connection was last seen alive
 });
 export const now = ref(Date.now()); // the server's clock, one tick a second
 
@@ -23,14 +22,14 @@ export function onChange(listener) {
 let clockAhead = 0;
 const tick = () => (now.value = Date.now() + clockAhead);
 setInterval(() => {
+  if (window.socket?.connected) ui.lostAt = null;
+  else if (fleet.loaded) ui.lostAt ??= now.value;
   tick();
-  ui.connected = window.socket?.connected ?? false;
 }, 1000);
 
 export function apply(message) {
   clockAhead = message.now - Date.now();
-  ui.lastMessage = Date.now();
-  ui.connected = true;
+  ui.lostAt = null;
   tick();
   if (message.reset) {
     fleet.vehicles = {};
@@ -70,11 +69,12 @@ export const MODES = {
   idle: "Idle",
   saver: "Saver",
   offline: "Offline",
+  unknown: "No status",
 };
 
 export function modeOf(vehicle) {
   if (vehicle.state === "offline") return "offline";
-  return MODES[vehicle.mode] ? vehicle.mode : "normal";
+  return MODES[vehicle.mode] ? vehicle.mode : "unknown";
 }
 
 export function isStale(vehicle) {

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from simulator.demo.signals import SignalMap
+from simulator.demo.signals import MappedSignal, SignalMap
 
 MAX_SPEED_KMH: Final = 400.0
 HARSH_BRAKING_MPS2: Final = 4.0
@@ -95,10 +95,7 @@ def config_text(config: AgentConfig) -> str:
 
 
 def _can_sections(bus: CanBus) -> list[tuple[str, Mapping[str, Any]]]:
-    signals = {
-        name: entry.signal if entry.scale == 1 else {"signal": entry.signal, "scale": entry.scale}
-        for name, entry in bus.signals.items()
-    }
+    signals = {name: _signal(entry) for name, entry in bus.signals.items()}
     return [
         (
             "[[can]]",
@@ -112,6 +109,13 @@ def _can_sections(bus: CanBus) -> list[tuple[str, Mapping[str, Any]]]:
         ("[can.options]", bus.options),
         ("[can.signals]", signals),
     ]
+
+
+def _signal(entry: MappedSignal) -> str | dict[str, str | float]:
+    if entry.scale == 1 and not entry.valid_if:
+        return entry.signal
+    table: dict[str, str | float] = {"signal": entry.signal, "scale": entry.scale}
+    return table | ({"valid_if": entry.valid_if} if entry.valid_if else {})
 
 
 def _key(name: str) -> str:

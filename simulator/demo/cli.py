@@ -51,9 +51,10 @@ Examples:
     "--signal",
     "signals",
     multiple=True,
-    metavar="FIELD=SIGNAL[*SCALE]",
-    help="Field of the contract that a CAN signal fills, e.g. location.lat=Latitude; repeatable. "
-    "Signals that are not named come under their own names.",
+    metavar="FIELD=SIGNAL[*SCALE][?VALID]",
+    help="Field of the contract that a CAN signal fills, times SCALE, while the signal VALID is "
+    "not zero; e.g. location.lat=Latitude?PositionValid; repeatable. Signals that are not named "
+    "come under their own names.",
 )
 @click.option(
     "--speed",

@@ -39,6 +39,8 @@ class Plan:
     vehicles: tuple[VehiclePlan, ...]
     fleet: Path | None = None
     areas: Path | None = None
+    can_is_optional: bool = False
+    """On a machine where no bus can be had, drive without; nobody asked for it."""
 
 
 def built_in_file(name: str) -> Path:
@@ -59,6 +61,7 @@ def built_in_plan() -> Plan:
         (vehicle,),
         fleet=built_in_file("default-fleet.toml"),
         areas=built_in_file("default-areas.geojson"),
+        can_is_optional=True,
     )
 
 

@@ -26,7 +26,7 @@ from simulator.demo.cloud import HOST, Cloud, CloudOptions
 from simulator.demo.durations import Outage, cut_at
 from simulator.demo.errors import DemoError, Interrupted
 from simulator.demo.latency import LatencyWatch
-from simulator.demo.plan import Plan, write_fleet
+from simulator.demo.plan import Plan, VehiclePlan, write_fleet
 from simulator.demo.report import (
     VehicleEnd,
     build_report,
@@ -166,7 +166,7 @@ class Demo:
         replay = ReplayOptions(speed=options.speed, loop=options.loop, max_gap_s=options.max_gap_s)
         vehicles = []
         for number, plan in enumerate(options.plan.vehicles):
-            bus: BusAddress | None = new_bus() if plan.can is not None else None
+            bus = self._bus_for(plan)
             vehicle = Vehicle(
                 plan,
                 folder=space.vehicle(plan.vehicle_id),
@@ -192,6 +192,17 @@ class Demo:
             vehicle.prepare(relay.port)
             vehicle.start_agent()
         return vehicles
+
+    def _bus_for(self, plan: VehiclePlan) -> BusAddress | None:
+        if plan.can is None:
+            return None
+        try:
+            return new_bus()
+        except DemoError as error:
+            if not self._options.plan.can_is_optional:
+                raise
+            self._screen.say(f"no CAN    {error}; {error.hint}")
+            return None
 
     def _await_beginning(self, cloud: Cloud, vehicles: list[Vehicle]) -> None:
         def begun() -> bool:

@@ -23,7 +23,9 @@ MAX_AUTOMATIC: Final = 200
 MAX_FRAMES_LOOKED_AT: Final = 100_000
 FRAMES_DECODED_PER_ID: Final = 400
 _FIELD_NAME: Final = re.compile(r"[^A-Za-z0-9_]+")
-_SIGNAL: Final = re.compile(r"([A-Za-z_][\w.]*)(?:\*([-+]?[\d.]+(?:[eE][-+]?\d+)?))?")
+_SIGNAL: Final = re.compile(
+    r"([A-Za-z_][\w.]*)(?:\*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?))?(?:\?([A-Za-z_][\w.]*))?"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,8 @@ class MappedSignal:
 
     signal: str
     scale: float = 1.0
+    valid_if: str = ""
+    """A signal that must not be zero for this one to count."""
 
 
 SignalMap = Mapping[str, MappedSignal]
@@ -59,7 +63,7 @@ BUILT_IN: Final[SignalMap] = {
 
 
 def parse_signal(text: str) -> tuple[str, MappedSignal]:
-    """``FIELD=SIGNAL`` or ``FIELD=SIGNAL*SCALE``, e.g. ``motion.speed_kmh=Speed*3.6``.
+    """``FIELD=SIGNAL[*SCALE][?VALID]``, e.g. ``motion.speed_kmh=Speed*3.6?SpeedValid``.
 
     Raises:
         ValueError: it has another form.
@@ -69,7 +73,7 @@ def parse_signal(text: str) -> tuple[str, MappedSignal]:
     if not equals or not name.strip() or match is None:
         raise ValueError(f"{text!r} is not FIELD=SIGNAL, e.g. location.lat=gnss_pos.Latitude")
     scale = 1.0 if match[2] is None else float(match[2])
-    return name.strip(), MappedSignal(match[1], scale)
+    return name.strip(), MappedSignal(match[1], scale, match[3] or "")
 
 
 def map_for(log: Path, dbcs: tuple[Path, ...], wanted: SignalMap) -> SignalMap:

@@ -135,7 +135,8 @@ def test_signals_are_named_with_an_optional_scale():
         MappedSignal("gnss_pos.Latitude"),
     )
     assert parse_signal("motion.speed_kmh=Speed*3.6")[1].scale == 3.6
-    for wrong in ("x", "=y", "x=", "x=a b", "x=a*"):
+    assert parse_signal("a=B.C*-.5e1?D.E") == ("a", MappedSignal("B.C", -5.0, "D.E"))
+    for wrong in ("x", "=y", "x=", "x=a b", "x=a*", "x=a*1.2.3", "x=a?"):
         with pytest.raises(ValueError, match="FIELD=SIGNAL"):
             parse_signal(wrong)
 
@@ -179,12 +180,14 @@ def test_the_agents_config_is_what_the_agent_takes(tmp_path):
             options={},
             fd=True,
             dbcs=(DBC,),
-            signals={"motion.speed_kmh": MappedSignal("S", 3.6)},
+            signals={"motion.speed_kmh": MappedSignal("S", 3.6, "V")},
         ),
     )
     settings = parse_agent_config(tomllib.loads(config_text(without)), tmp_path / "agent.toml")
     assert settings.gps.source == "none"
-    assert settings.can[0].signals["motion.speed_kmh"][0].scale == 3.6
+    assert settings.can[0].fd
+    (speed,) = settings.can[0].signals["motion.speed_kmh"]
+    assert (speed.signal, speed.scale, speed.valid_if) == ("S", 3.6, "V")
 
 
 def test_the_built_in_map_names_signals_that_the_dbc_has():

@@ -81,7 +81,7 @@ def through_all(rules: tuple[TopicRule, ...], payload: bytes, context: RuleConte
             continue
         for action in rule.actions:
             if isinstance(action, KinesisAction):
-                action.partition_key.render(payload, context)
+                action.partition_key.render_frame(rule.rule.frame(payload, context))
                 sent += len(result.to_bytes())
     return sent
 

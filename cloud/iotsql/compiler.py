@@ -43,6 +43,8 @@ class Frame:
 
     __slots__ = ("context", "current", "payload", "variables")
 
+    current: Value
+
     def __init__(
         self, payload: bytes, current: Value, context: RuleContext, variables: list[Value]
     ) -> None:

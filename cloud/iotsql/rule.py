@@ -76,7 +76,7 @@ class Rule:
             PayloadError: see the module.
         """
         document = parse_payload(payload) if self._needs_json else UNDEFINED
-        frame = self._frame(payload, document, context)
+        frame = self._with_variables(Frame(payload, document, context, []))
         if self._where is not None and not self._where(frame):
             return None
         if self._raw_star and (document is UNDEFINED or not payload):
@@ -89,13 +89,34 @@ class Rule:
 
     def frame(self, payload: bytes, context: RuleContext) -> Frame:
         """What the rule's templates see: the original payload and the variables of SET."""
-        return self._frame(payload, parse_payload(payload), context)
+        return self._with_variables(_MessageFrame(payload, _UNPARSED, context, []))
 
-    def _frame(self, payload: bytes, document: Value, context: RuleContext) -> Frame:
-        frame = Frame(payload, document, context, [])
+    def _with_variables(self, frame: Frame) -> Frame:
         for variable in self._variables:  # one by one: each may use those before it
             frame.variables.append(variable(frame))
         return frame
+
+
+_UNPARSED: Final = object()
+
+
+class _MessageFrame(Frame):
+    """Parses the payload when a name is first asked for: most templates ask for none."""
+
+    __slots__ = ("_document",)
+
+    _document: Value
+
+    @property
+    def current(self) -> Value:
+        """The payload as JSON."""
+        if self._document is _UNPARSED:
+            self._document = parse_payload(self.payload)
+        return self._document
+
+    @current.setter
+    def current(self, document: Value) -> None:
+        self._document = document
 
 
 def compile_rule(sql: str) -> Rule:

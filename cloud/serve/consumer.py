@@ -127,8 +127,8 @@ class Consumer:
                 caught_up = not records
                 if records and not self._deliver(records):
                     return
-            except StoreError as error:
-                self._note_failure(str(error))
+            except Exception as error:  # noqa: BLE001  this thread must not die in silence
+                self._note_failure(str(error) if isinstance(error, StoreError) else repr(error))
                 if self._stopping.wait(POLL_S):
                     return
                 continue
@@ -152,12 +152,12 @@ class Consumer:
 
     def _deliver(self, records: list[StreamRecord]) -> bool:
         """Whether all is settled; False when told to stop in the middle of failures."""
-        size, tries = len(records), 0
+        size, tries, in_a_row = len(records), 0, 0
         while records:
             done, failure = self._attempt(records[:size])
             if done:
                 self._reader.done_up_to(records[done - 1].sequence)
-                records, tries = records[done:], 0
+                records, tries, in_a_row = records[done:], 0, 0
             if failure is None:
                 size = len(records)
                 self._note_success()
@@ -169,10 +169,11 @@ class Consumer:
                 tries += 1
                 if tries >= self._batching.max_tries:
                     self._bury(records[0], f"failed {tries} times: {failure.reason}")
-                    records, tries = records[1:], 0
+                    records, tries, in_a_row = records[1:], 0, 0
                     size = len(records)
                     continue
-            if self._abandoning.is_set() or self._stopping.wait(backoff_s(tries)):
+            in_a_row += 1
+            if self._abandoning.is_set() or self._stopping.wait(backoff_s(in_a_row)):
                 return False
         return True
 
@@ -205,5 +206,5 @@ class Consumer:
 
 
 def backoff_s(tries: int) -> float:
-    """How long to wait after so many tries of one record; no jitter, there is one client."""
-    return min(FIRST_BACKOFF_S * 2.0 ** max(tries - 1, 0), MAX_BACKOFF_S)
+    """How long to wait after so many failures in a row; no jitter, there is one client."""
+    return min(FIRST_BACKOFF_S * 2.0 ** min(max(tries - 1, 0), 60), MAX_BACKOFF_S)

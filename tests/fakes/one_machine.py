@@ -218,10 +218,11 @@ class CloudProcess:
 
         def document():
             assert self.process.poll() is None, self.log.read_text()
-            return ready.is_file() and json.loads(ready.read_text())
+            described = json.loads(ready.read_text()) if ready.is_file() else {}
+            # A killed one leaves its file behind.
+            return described if described.get("pid") == self.process.pid else None
 
         described = wait_until(document, "serve.json", 60)
-        assert described["pid"] == self.process.pid
         self.port, self.url = described["mqtt_port"], described["http_url"]
         return self
 

@@ -27,14 +27,47 @@ class Vehicle:
 
 
 class EnrichedSample(NamedTuple):
-    """A sample with what the cloud adds; one row of the hot store."""
+    """A sample with what the cloud adds; one row of the hot store.
 
-    sample: Sample
+    What a store finds and sorts by is spelt out; the rest is in ``payload``
+    (``contract.decode_sample`` gives the sample back).
+    """
+
+    vehicle_id: str
+    run_id: str
+    sequence: int
+    timestamp: datetime
+    lat: float | None
+    lon: float | None
     vehicle_type: str
     geohash_zone: str | None
     received_at: datetime
     payload: bytes
     """The sample as JSON, unknown fields included; what the store keeps."""
+
+    @classmethod
+    def of(
+        cls,
+        sample: Sample,
+        vehicle_type: str,
+        geohash_zone: str | None,
+        received_at: datetime,
+        payload: bytes,
+    ) -> EnrichedSample:
+        """The row of a sample; ``payload`` is its JSON."""
+        location = sample.location
+        return cls(
+            sample.vehicle_id,
+            sample.run_id,
+            sample.sequence,
+            sample.timestamp,
+            None if location is None else location.lat,
+            None if location is None else location.lon,
+            vehicle_type,
+            geohash_zone,
+            received_at,
+            payload,
+        )
 
 
 class ReceivedEvent(NamedTuple):

@@ -67,7 +67,8 @@ class ArchiveBatch:
         if not records:
             return failures([])
         first = records[0]
-        name = "-".join(part for part in (first.shard_id, first.sequence_number) if part)
+        shard_id = event["Records"][0].get("eventID", "").partition(":")[0]
+        name = "-".join(part for part in (shard_id, first.sequence_number) if part)
         try:
             for (dataset, hour), rows in by_hour(records).items():
                 key = f"{dataset}/{partition(hour)}/{name}.parquet"

@@ -40,7 +40,7 @@ def enrich(arrival: Arrival, record: Record, vehicle_type: str) -> EnrichedSampl
     sample, payload = arrival
     location = sample.location
     zone = None if location is None else geohash_zone(location.lat, location.lon)
-    return EnrichedSample(sample, vehicle_type, zone, record.received_at, payload)
+    return EnrichedSample.of(sample, vehicle_type, zone, record.received_at, payload)
 
 
 class Enrich:
@@ -59,13 +59,17 @@ class Enrich:
         samples: list[EnrichedSample] = []
         events: list[ReceivedEvent] = []
         letters: list[DeadLetter] = []
+        types: dict[str, str] = {}
         first: str | None = None
         try:
             for record in read_records(event):
                 if first is None:
                     first = record.sequence_number
                 if record.samples:
-                    vehicle_type = self._vehicle_type(record.samples[0].sample.vehicle_id)
+                    vehicle_id = record.samples[0].sample.vehicle_id
+                    vehicle_type = types.get(vehicle_id) or types.setdefault(
+                        vehicle_id, self._vehicle_type(vehicle_id)
+                    )
                     for arrival in record.samples:
                         samples.append(enrich(arrival, record, vehicle_type))  # noqa: PERF401  hot
                 events.extend(ReceivedEvent(one, record.received_at) for one in record.events)

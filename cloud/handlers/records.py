@@ -55,7 +55,6 @@ class Record(NamedTuple):
 
     sequence_number: str
     """Kinesis' own; has nothing to do with ``Sample.sequence``."""
-    shard_id: str
     received_at: datetime
     samples: Sequence[Arrival] = ()
     events: Sequence[Event] = ()
@@ -68,10 +67,9 @@ def read_records(event: LambdaEvent) -> Iterator[Record]:
     for raw in event["Records"]:
         kinesis = raw["kinesis"]
         number: str = kinesis["sequenceNumber"]
-        shard_id: str = raw.get("eventID", "").partition(":")[0]
         data = binascii.a2b_base64(kinesis["data"])
         if b'"event_type"' in data or b'"batch_base64"' in data:
-            yield _read_slowly(number, shard_id, data, kinesis)
+            yield _read_slowly(number, data, kinesis)
             continue
         try:
             sample = decode_sample(data)
@@ -80,19 +78,19 @@ def read_records(event: LambdaEvent) -> Iterator[Record]:
             vehicle_id = extra.pop(_VEHICLE, None)
             stamp = extra.pop(_RECEIVED, None)
             if extra and not extra.keys().isdisjoint(_OTHER_KINDS):  # names written with escapes
-                yield _read_slowly(number, shard_id, data, kinesis)
+                yield _read_slowly(number, data, kinesis)
                 continue
             _check_origin(vehicle_id, sample.vehicle_id)
             if stamp != receipt_ms:
                 receipt_ms, received_at = stamp, _received_at(stamp)
         except ContractError:
-            yield _read_slowly(number, shard_id, data, kinesis)
+            yield _read_slowly(number, data, kinesis)
             continue
         added = b',"topic_vehicle_id":"%b","received_at_ms":%d}' % (vehicle_id.encode(), stamp)
         # Both keys stand at the very end as the rule appends them; cut, the vehicle's own
         # JSON is left and need not be made again.
         payload = data[: -len(added)] + b"}" if data.endswith(added) else encode(sample)
-        yield Record(number, shard_id, received_at, (Arrival(sample, payload),))
+        yield Record(number, received_at, (Arrival(sample, payload),))
 
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -115,7 +113,7 @@ def failures(sequence_numbers: Sequence[str]) -> dict[str, Any]:
     return {"batchItemFailures": [{"itemIdentifier": min(sequence_numbers, key=int)}]}
 
 
-def _read_slowly(number: str, shard_id: str, data: bytes, kinesis: dict[str, Any]) -> Record:
+def _read_slowly(number: str, data: bytes, kinesis: dict[str, Any]) -> Record:
     """Events, batches and whatever is broken: the way that finds out exactly why."""
     received_at = _arrived_at(kinesis)
     topic: str | None = None
@@ -125,23 +123,21 @@ def _read_slowly(number: str, shard_id: str, data: bytes, kinesis: dict[str, Any
         topic = _topic(vehicle_id, row)
         received_at = _received_at(stamp)
         if "batch_base64" in row:
-            return _read_batch(number, shard_id, received_at, vehicle_id, row)
+            return _read_batch(number, received_at, vehicle_id, row)
         data = to_json(row)
         if "event_type" in row:
             happened = decode_event(data)
             _check_origin(vehicle_id, happened.vehicle_id)
-            return Record(number, shard_id, received_at, events=(happened,))
+            return Record(number, received_at, events=(happened,))
         sample = decode_sample(data)
         _check_origin(vehicle_id, sample.vehicle_id)
     except ContractError as error:
         letter = _letter(topic, data, error, received_at)
-        return Record(number, shard_id, received_at, broken=(letter,))
-    return Record(number, shard_id, received_at, (Arrival(sample, data),))
+        return Record(number, received_at, broken=(letter,))
+    return Record(number, received_at, (Arrival(sample, data),))
 
 
-def _read_batch(
-    number: str, shard_id: str, received_at: datetime, vehicle_id: Any, row: dict[str, Any]
-) -> Record:
+def _read_batch(number: str, received_at: datetime, vehicle_id: Any, row: dict[str, Any]) -> Record:
     topic = _topic(vehicle_id, row)
     try:
         content = binascii.a2b_base64(row["batch_base64"], strict_mode=True)
@@ -152,7 +148,7 @@ def _read_batch(
         rows = decode_batch_rows(content)
     except ContractError as error:
         letter = _letter(topic, content, error, received_at)
-        return Record(number, shard_id, received_at, broken=(letter,))
+        return Record(number, received_at, broken=(letter,))
     samples: list[Arrival] = []
     broken: list[DeadLetter] = []
     for index, one in enumerate(rows):
@@ -166,7 +162,7 @@ def _read_batch(
             broken.append(_letter(topic, payload, error, received_at, f"batch.{index}."))
         else:
             samples.append(Arrival(sample, payload))
-    return Record(number, shard_id, received_at, samples, (), broken)
+    return Record(number, received_at, samples, (), broken)
 
 
 def _letter(

@@ -25,7 +25,7 @@ from cloud.clock import Clock
 from cloud.errors import StoreError
 from cloud.ports import EnrichedSample, ReceivedEvent, Vehicle
 from cloud.stores.aws_errors import wrapped
-from contract import Event, Sample, encode
+from contract import Event, encode
 from contract.messages import format_timestamp
 
 BATCH_ITEMS: Final = 25
@@ -83,12 +83,12 @@ class DynamoHotStore:
         )
 
 
-def item_key(message: Sample | Event) -> str:
+def item_key(message: EnrichedSample | Event) -> str:
     """Sorts a vehicle's history by time; unique by identity."""
     return f"{format_timestamp(message.timestamp)}#{message.run_id}#{message.sequence}"
 
 
-def _message_item(message: Sample | Event, kind: str) -> Item:
+def _message_item(message: EnrichedSample | Event, kind: str) -> Item:
     return {
         "vehicle_id": {"S": message.vehicle_id},
         "item_key": {"S": item_key(message)},
@@ -100,7 +100,7 @@ def _message_item(message: Sample | Event, kind: str) -> Item:
 
 
 def _sample_item(enriched: EnrichedSample) -> Item:
-    item = _message_item(enriched.sample, "sample")
+    item = _message_item(enriched, "sample")
     item["vehicle_type"] = {"S": enriched.vehicle_type}
     item["payload"] = {"S": enriched.payload.decode()}
     if enriched.geohash_zone is not None:

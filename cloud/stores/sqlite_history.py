@@ -45,22 +45,20 @@ class SqliteHotStore:
                 connection.executemany(_PUT, rows)
 
 
-def _sample_row(enriched: EnrichedSample) -> tuple[Any, ...]:
-    sample, vehicle_type, geohash_zone, received_at, payload = enriched
-    location = sample.location
+def _sample_row(sample: EnrichedSample) -> tuple[Any, ...]:
     return (
         sample.vehicle_id,
         sample.run_id,
         sample.sequence,
         "sample",
         milliseconds(sample.timestamp),
-        milliseconds(received_at),
-        None if location is None else location.lat,
-        None if location is None else location.lon,
-        vehicle_type,
-        geohash_zone,
+        milliseconds(sample.received_at),
+        sample.lat,
+        sample.lon,
+        sample.vehicle_type,
+        sample.geohash_zone,
         None,
-        payload.decode(),
+        sample.payload.decode(),
     )
 
 

@@ -1,6 +1,5 @@
 """What only AWS has: throttling, errors of the services, areas that change."""
 
-import json
 from datetime import UTC, datetime
 
 import boto3
@@ -8,10 +7,8 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
 from cloud.errors import ConfigError, StoreError
-from cloud.ports import EnrichedSample
 from cloud.stores.aws import aws_stores
 from cloud.stores.dynamodb import MAX_TRIES, DynamoHotStore
-from contract import decode_sample
 from tests.fakes import kinesis
 from tests.fakes.clock import FakeClock
 
@@ -19,11 +16,7 @@ NOW = datetime(2025, 1, 15, 12, 0, 0, tzinfo=UTC)
 
 
 def rows(count):
-    made = []
-    for n in range(1, count + 1):
-        payload = json.dumps(kinesis.sample(sequence=n)).encode()
-        made.append(EnrichedSample(decode_sample(payload), "van", None, NOW, payload))
-    return made
+    return [kinesis.enriched_sample(kinesis.sample(sequence=n), NOW) for n in range(1, count + 1)]
 
 
 class Throttled:

@@ -159,6 +159,7 @@ def test_the_history_lists_every_identity_with_its_deliveries(on_one_machine, qu
         "run_id": kinesis.RUN,
         "sequence": 2,
         "timestamp": "2025-01-15T14:32:18.123Z",
+        "received_at": "2025-01-15T14:32:20.000Z",
         "deliveries": 2,
     }
 

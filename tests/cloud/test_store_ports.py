@@ -16,23 +16,22 @@ from cloud.ports import (
     AlertKind,
     Condition,
     DeadLetter,
-    EnrichedSample,
     Position,
     ReceivedEvent,
     Vehicle,
 )
 from cloud.stores.emf import EmfMetrics
 from cloud.stores.histogram import bucket_of, percentile, value_of
-from contract import Location, decode_event, decode_sample
+from contract import Location, decode_event
 from tests.fakes import kinesis
+from tests.fakes.kinesis import enriched_sample
 
 _fresh = itertools.count()
 NOON = datetime(2025, 1, 15, 12, 0, 0, tzinfo=UTC)
 
 
 def enriched(row, received_at=NOON, zone="u0yjjd1"):
-    payload = json.dumps(row).encode()
-    return EnrichedSample(decode_sample(payload), "electric_van", zone, received_at, payload)
+    return enriched_sample(row, received_at, zone)
 
 
 def position(second=0, lat=50.1, **more):

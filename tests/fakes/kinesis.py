@@ -4,6 +4,8 @@ import base64
 import json
 
 from cloud.errors import StoreError
+from cloud.ports import EnrichedSample
+from contract import decode_sample
 
 RUN = "f3a1c2d4"
 RECEIVED_MS = 1_736_951_540_000
@@ -54,6 +56,12 @@ def full_sample(sequence=1, **changes):
 
 def event(vehicle_id="van-1", sequence=1, event_type="trip_started", **more):
     return {**sample(vehicle_id, sequence), "event_type": event_type, **more}
+
+
+def enriched_sample(row, received_at, zone=None):
+    """What ``enrich`` gives the hot store."""
+    payload = json.dumps(row).encode()
+    return EnrichedSample.of(decode_sample(payload), "electric_van", zone, received_at, payload)
 
 
 def selected(row, topic_vehicle_id=None, received_at_ms=RECEIVED_MS):

@@ -16,7 +16,9 @@ from pathlib import Path
 import uvicorn
 from playwright.sync_api import sync_playwright
 
-from cloud.ports import Alert, AlertKind, Condition, EnrichedSample, Position
+from cloud.clock import milliseconds
+from cloud.handlers import enrich, track_position
+from cloud.ports import Alert, AlertKind, Condition
 from cloud.stores.sqlite import SqliteStores
 from contract import (
     Battery,
@@ -27,9 +29,9 @@ from contract import (
     Status,
     TimeQuality,
     VehicleState,
-    encode,
 )
 from tests.conftest import ROOT, program
+from tests.fakes.kinesis import lambda_event, selected
 
 DESKTOP = {"width": 1280, "height": 800}
 PHONE = {"width": 390, "height": 844}
@@ -128,7 +130,7 @@ def save_screenshot(url, path, *, viewport=DESKTOP, dark=False, select=None, veh
 
 
 class StoredFleet:
-    """Writes what vehicles report into the real stores of one machine."""
+    """Puts what vehicles report through the real handlers into the stores of one machine."""
 
     def __init__(self, data, names=None, areas=()):
         data.mkdir(parents=True, exist_ok=True)
@@ -142,6 +144,7 @@ class StoredFleet:
             collection = {"type": "FeatureCollection", "features": list(areas)}
             (data / "areas.geojson").write_text(json.dumps(collection), encoding="utf-8")
         self.stores = SqliteStores.open(data)
+        self.handlers = [enrich.build(self.stores), track_position.build(self.stores)]
         self.now = datetime.now(UTC)  # noqa: TID251  ages are measured against the real clock
         self.sequence = 0
 
@@ -151,7 +154,7 @@ class StoredFleet:
 
     def reports(self, vehicle_id, fixes, *, speed=30.0, heading=90.0, percent=70.0, charging=False):
         """Store many samples ``(time, lat, lon)``, the last one as the position."""
-        rows = []
+        records = []
         for at, lat, lon in fixes:
             self.sequence += 1
             sample = Sample(
@@ -164,22 +167,11 @@ class StoredFleet:
                 motion=Motion(speed_kmh=speed, heading=heading),
                 battery=Battery(percent=percent, charging=charging),
             )
-            rows.append(EnrichedSample(sample, "electric_van", None, at, encode(sample)))
-        self.stores.hot.put_samples(rows)
-        last = rows[-1].sample
-        self.stores.positions.put_if_newer(
-            Position(
-                vehicle_id=vehicle_id,
-                timestamp=last.timestamp,
-                location=last.location,
-                run_id=last.run_id,
-                sequence=last.sequence,
-                speed_kmh=speed,
-                heading=heading,
-                battery_percent=percent,
-                charging=charging,
-            )
-        )
+            row = sample.model_dump(mode="json", exclude_none=True)
+            records.append(selected(row, received_at_ms=milliseconds(at)))
+        for handle in self.handlers:
+            response = handle(lambda_event(*records), None)
+            assert not (response or {}).get("batchItemFailures")
 
     def status(self, vehicle_id, mode="in_trip", *, online=True, backlog=0, interval=0.2, at=None):
         """Store a status as the rule's action does."""

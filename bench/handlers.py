@@ -1,0 +1,272 @@
+"""Records a second on one core: ``enrich`` and ``track_position`` beside a plain version.
+
+Both do the same work on the same Kinesis event and the same stores: decode, validate, check
+the origin, zone and vehicle type or latest position, store. The plain version takes one
+record at a time: ``json.loads``, the model from the parsed object, a register look-up, one
+write. Timed in turn, many times; each figure is the median, each ratio that of the medians.
+
+    python bench/handlers.py [--json] [--seconds 20]
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from cloud.clock import SystemClock, from_milliseconds
+from cloud.fleet import Fleet
+from cloud.geo import geohash_zone
+from cloud.handlers import enrich, track_position
+from cloud.handlers.records import read_records
+from cloud.ports import EnrichedSample, Vehicle
+from cloud.stores import Stores
+from cloud.stores.sqlite import SqliteStores
+from contract import encode, encode_batch_rows, validate_sample
+
+RECORDS = 500
+"""The template's BatchSize for enrich."""
+VEHICLES = 50
+START = datetime(2025, 1, 15, 14, 0, 0, tzinfo=UTC)
+
+
+class Null:
+    """A store that takes everything and keeps nothing."""
+
+    def put_samples(self, samples: Any) -> None:
+        """Take."""
+
+    def put_events(self, events: Any) -> None:
+        """Take."""
+
+    def put(self, letter: Any) -> None:
+        """Take."""
+
+    def put_if_newer(self, position: Any) -> bool:
+        """Take."""
+        return position is not None
+
+    def put_newest(self, positions: Any) -> Any:
+        """Take."""
+        return positions
+
+    def observe(self, name: str, value: float) -> None:
+        """Take."""
+
+    def observe_all(self, name: str, values: Any) -> None:
+        """Take."""
+
+
+@dataclass
+class Feed:
+    """Kinesis events that never repeat an identity: every write is a new row."""
+
+    sequence: int = 0
+
+    def rows(self, count: int) -> list[dict[str, Any]]:
+        """Samples of the contract's example, a vehicle after the other."""
+        made = []
+        for _ in range(count):
+            self.sequence += 1
+            made.append(_sample(self.sequence))
+        return made
+
+    def singles(self) -> dict[str, Any]:
+        """One live sample a record."""
+        return _event([_selected(row) for row in self.rows(RECORDS)])
+
+    def batches(self) -> dict[str, Any]:
+        """Ten records of 60 samples of one vehicle each."""
+        data = []
+        for _ in range(10):
+            rows = self.rows(60)
+            for row in rows:
+                row["vehicle_id"] = "van-1"
+            added = {"topic_vehicle_id": "van-1", "received_at_ms": 1_736_951_538_000}
+            content = base64.b64encode(encode_batch_rows(rows)).decode()
+            data.append(json.dumps({"batch_base64": content, **added}).encode())
+        return _event(data)
+
+
+def _sample(sequence: int) -> dict[str, Any]:
+    moment = START + timedelta(seconds=sequence / 10)
+    return {
+        "schema_version": 1,
+        "vehicle_id": f"van-{sequence % VEHICLES}",
+        "run_id": "f3a1c2d4",
+        "sequence": sequence,
+        "timestamp": f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z",
+        "time_quality": "gps",
+        "location": {
+            "lat": 50.1105 + sequence % 997 * 1e-5,
+            "lon": 8.6821 + sequence % 991 * 1e-5,
+            "altitude": 112.5,
+            "accuracy": 5.2,
+        },
+        "battery": {
+            "percent": 68,
+            "voltage": 48.2,
+            "current": 3.5,
+            "temperature": 32.1,
+            "charging": False,
+        },
+        "motion": {
+            "speed_kmh": 18.5,
+            "heading": 245,
+            "acceleration": {"x": 0.2, "y": -0.1, "z": 9.8},
+        },
+        "vehicle_status": {
+            "locked": False,
+            "in_use": True,
+            "trip_id": "a1b2c3d4-e5f6-7890-abcd-ef1234567890",
+        },
+        "diagnostics": {"odometer_km": 2458, "error_codes": [], "last_maintenance_km": 2100},
+        "signals": {"engine_rpm": 2150, "engine_status": "running", "fuel_level_pct": 75},
+    }
+
+
+def _selected(row: dict[str, Any]) -> bytes:
+    moment = datetime.fromisoformat(row["timestamp"])
+    added = {
+        "topic_vehicle_id": row["vehicle_id"],
+        "received_at_ms": round(moment.timestamp() * 1000) + 80,
+    }
+    return json.dumps({**row, **added}, separators=(",", ":")).encode()
+
+
+def _event(data: list[bytes]) -> dict[str, Any]:
+    return {
+        "Records": [
+            {
+                "eventID": f"shardId-000000000000:{index}",
+                "kinesis": {
+                    "sequenceNumber": str(index),
+                    "data": base64.b64encode(one).decode(),
+                    "approximateArrivalTimestamp": 1_736_951_538.0,
+                },
+            }
+            for index, one in enumerate(data)
+        ]
+    }
+
+
+def _plain_sample(record: dict[str, Any]) -> tuple[Any, datetime]:
+    row = json.loads(base64.b64decode(record["kinesis"]["data"]))
+    origin, received_ms = row.pop("topic_vehicle_id"), row.pop("received_at_ms")
+    sample = validate_sample(row)
+    assert origin == sample.vehicle_id
+    return sample, from_milliseconds(received_ms)
+
+
+def plain_enrich(stores: Stores) -> Callable[[dict[str, Any], object], None]:
+    """The straightforward version."""
+
+    def handle(event: dict[str, Any], _: object) -> None:
+        for record in event["Records"]:
+            sample, received_at = _plain_sample(record)
+            vehicle = stores.register.find(sample.vehicle_id)
+            kind = "unknown" if vehicle is None else vehicle.vehicle_type
+            location = sample.location
+            zone = None if location is None else geohash_zone(location.lat, location.lon)
+            stores.hot.put_samples(
+                [EnrichedSample.of(sample, kind, zone, received_at, encode(sample))]
+            )
+
+    return handle
+
+
+def plain_track_position(stores: Stores) -> Callable[[dict[str, Any], object], None]:
+    """The straightforward version."""
+
+    def handle(event: dict[str, Any], _: object) -> None:
+        for record in event["Records"]:
+            sample, _received_at = _plain_sample(record)
+            position = track_position.position_of(sample)
+            if position is not None and stores.positions.put_if_newer(position):
+                late = stores.clock.utc() - sample.timestamp
+                stores.metrics.observe("position_latency_ms", late.total_seconds() * 1000)
+
+    return handle
+
+
+def decode_only(_: Stores) -> Callable[[dict[str, Any], object], None]:
+    """What both handlers begin with: base64, JSON, validation."""
+
+    def handle(event: dict[str, Any], _: object) -> None:
+        for _record in read_records(event):
+            pass
+
+    return handle
+
+
+def measure(seconds: float) -> dict[str, float]:
+    """Median records (samples) a second of every version."""
+    fleet = Fleet({f"van-{n}": Vehicle(f"van-{n}", "electric_van") for n in range(VEHICLES)})
+    with tempfile.TemporaryDirectory(prefix="milepost-bench-") as folder:
+        sqlite = SqliteStores.open(Path(folder), register=fleet)
+        null: Any = Null()
+        nothing = replace(
+            Stores(**{name: getattr(sqlite, name) for name in Stores.__dataclass_fields__}),
+            hot=null,
+            positions=null,
+            metrics=null,
+            dead_letters=null,
+            clock=SystemClock(),
+        )
+        feed = Feed()
+        runs: dict[str, tuple[Callable[..., Any], Callable[[], dict[str, Any]], int]] = {
+            "decode": (decode_only(nothing), feed.singles, RECORDS),
+            "enrich_null": (enrich.build(nothing), feed.singles, RECORDS),
+            "enrich_null_plain": (plain_enrich(nothing), feed.singles, RECORDS),
+            "enrich_sqlite": (enrich.build(sqlite), feed.singles, RECORDS),
+            "enrich_sqlite_plain": (plain_enrich(sqlite), feed.singles, RECORDS),
+            "enrich_null_batches": (enrich.build(nothing), feed.batches, 600),
+            "enrich_sqlite_batches": (enrich.build(sqlite), feed.batches, 600),
+            "position_null": (track_position.build(nothing), feed.singles, RECORDS),
+            "position_null_plain": (plain_track_position(nothing), feed.singles, RECORDS),
+            "position_sqlite": (track_position.build(sqlite), feed.singles, RECORDS),
+            "position_sqlite_plain": (plain_track_position(sqlite), feed.singles, RECORDS),
+        }
+        rates: dict[str, list[float]] = {name: [] for name in runs}
+        end = time.perf_counter() + seconds
+        while time.perf_counter() < end or not rates["position_sqlite_plain"]:
+            for name, (handle, make, count) in runs.items():
+                event = make()
+                began = time.perf_counter()
+                handle(event, None)
+                rates[name].append(count / (time.perf_counter() - began))
+        sqlite.close()
+    return {name: round(statistics.median(found)) for name, found in rates.items()}
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--seconds", type=float, default=20.0, help="how long to measure")
+    options = parser.parse_args()
+    rates = measure(options.seconds)
+    ratios = {
+        name: round(rates[name] / rates[f"{name}_plain"], 2)
+        for name in ("enrich_null", "enrich_sqlite", "position_null", "position_sqlite")
+    }
+    if options.json:
+        json.dump({"records_per_s": rates, "times_the_plain_version": ratios}, sys.stdout)
+        print()
+        return
+    for name, rate in rates.items():
+        ratio = f"{ratios[name]:6.2f} x the plain version" if name in ratios else ""
+        print(f"{name:24}{rate:10,} records/s {ratio}".rstrip())
+
+
+if __name__ == "__main__":
+    main()

@@ -20,7 +20,7 @@ full or failing and the memory's reserve too (``disk_full``).
 Schema: see :mod:`agent.outbox.schema`.
 """
 
-from agent.outbox.box import MEMORY_LIMIT_MESSAGES, Outbox
+from agent.outbox.box import LEAST_DUE_SHARE, MEMORY_LIMIT_MESSAGES, Outbox
 from agent.outbox.eviction import Eviction
 from agent.outbox.faults import StoreError, StoreFault
 from agent.outbox.message import DropReason, Kind, Message, Place
@@ -28,6 +28,7 @@ from agent.outbox.store import Batch, Store
 from agent.outbox.tally import Tally
 
 __all__ = [
+    "LEAST_DUE_SHARE",
     "MEMORY_LIMIT_MESSAGES",
     "Batch",
     "DropReason",

@@ -30,8 +30,11 @@ LOG = logging.getLogger("agent.outbox")
 MEMORY_LIMIT_MESSAGES: Final = 5_000
 """Kept while the disk takes nothing: 17 minutes at 5 samples/s, about 5 MB."""
 
-_FLUSH_AT: Final = 0.8
-"""Of ``flush_interval_s``: the rest is for the commit itself."""
+_COMMIT_SHARE: Final = (0.2, 0.6)
+"""Of ``flush_interval_s``: what is left for the commit itself, at least and at most."""
+
+LEAST_DUE_SHARE: Final = 1 - _COMMIT_SHARE[1]
+"""Of ``flush_interval_s``: no message is due for its flush sooner after it was put."""
 
 _RETRY_DISK_S: Final = 2.0
 _TELL_EVERY_S: Final = 600.0
@@ -56,7 +59,7 @@ class Outbox:
         self._store = store
         self._clock = clock
         self._run_id = run_id
-        self._interval_s = flush_interval_s
+        self.flush_interval_s = flush_interval_s
         self._eviction = eviction
         self.hold_live_s = 0.0
         """How long a message that is on disk too stays in the live lane, for live batches."""
@@ -80,6 +83,7 @@ class Outbox:
         self._dirty_since_s: float | None = None
         self._trouble: StoreFault | None = None
         self._retry_at_s = 0.0
+        self._slow_commit_s = 0.0
         self._told_s: dict[DropReason, float] = {}
         self._open = False
         self.previous_run: tuple[str, int] | None = None
@@ -315,15 +319,20 @@ class Outbox:
             due = []
             if self._unwritten:
                 oldest = next(iter(self._unwritten.values()))
-                due.append(oldest.created_s + _FLUSH_AT * self._interval_s)
+                due.append(oldest.created_s + self.flush_interval_s - self._commit_allowance_s())
             if self._dirty_since_s is not None:
-                due.append(self._dirty_since_s + self._interval_s)
+                due.append(self._dirty_since_s + self.flush_interval_s)
             if self._open and any(self._on_disk.values()):
                 due.append(self._eviction.next_age_check_s)
             if self._trouble is not None:
                 # earlier would find the disk as it was; without a message there is no hurry
                 due = [max(self._retry_at_s, min(due, default=0.0))]
             return max(0.0, min(due) - now_s) if due else None
+
+    def _commit_allowance_s(self) -> float:
+        """A card that was slow lately is given more of the interval."""
+        least, most = (share * self.flush_interval_s for share in _COMMIT_SHARE)
+        return max(least, min(most, 2 * self._slow_commit_s))
 
     def flush(self) -> None:
         """Commit what lives in memory alone and remove what is settled. Never raises."""
@@ -358,6 +367,7 @@ class Outbox:
     def _commit(self, batch: Batch) -> None:
         if not batch:
             return
+        started_s = self._clock.monotonic_s()
         try:
             self._store.commit(batch)
         except StoreError as error:
@@ -369,6 +379,8 @@ class Outbox:
             self._finish(freeing)
             batch.deletes = {}
             self._store.commit(batch)
+        took_s = self._clock.monotonic_s() - started_s
+        self._slow_commit_s = max(took_s, 0.9 * self._slow_commit_s)
         self._finish(batch)
 
     def _finish(self, batch: Batch) -> None:

@@ -6,7 +6,7 @@ import logging
 import threading
 from typing import Final
 
-from agent.outbox import Outbox
+from agent.outbox import LEAST_DUE_SHARE, Outbox
 from agent.ports import Clock
 from agent.publisher.core import IDLE_S, Publisher
 
@@ -79,9 +79,11 @@ class OutboxWriter(_Worker):
     def _round(self) -> None:
         self._outbox.needs_flush.clear()
         due_s = self._outbox.flush_in_s()
-        if due_s is None:
-            self._outbox.needs_flush.wait(IDLE_S)
+        interval_s = self._outbox.flush_interval_s
+        if due_s is None or due_s > interval_s:
+            self._outbox.needs_flush.wait(min(due_s or IDLE_S, IDLE_S))
         elif due_s > 0:
-            self._stopping.wait(min(due_s, IDLE_S))
+            # short steps instead of a wake for each message: none is due sooner than that
+            self._stopping.wait(min(due_s, LEAST_DUE_SHARE * interval_s))
         else:
             self._outbox.flush()

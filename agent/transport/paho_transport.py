@@ -83,7 +83,6 @@ class PahoTransport:
         self._lock = threading.Lock()
         self._session: _Session | None = None
         self._dialled = 0
-        self._warned = False
 
     def start(self, events: TransportEvents) -> None:
         """See the port."""
@@ -131,9 +130,7 @@ class PahoTransport:
 
     def _dial(self, client_of: Callable[[mqtt.Client], None]) -> mqtt.Client:
         endpoint = self._endpoint
-        if not self._warned:
-            check_credentials(self._credentials)
-            self._warned = True
+        check_credentials(self._credentials, warn=self._dialled == 1)
         client = mqtt.Client(
             CallbackAPIVersion.VERSION2,
             client_id=endpoint.client_id,

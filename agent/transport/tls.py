@@ -118,7 +118,7 @@ class _NamedContext(ssl.SSLContext):
         return super().wrap_socket(sock, *args, **kwargs)
 
 
-def check_credentials(credentials: Credentials) -> None:
+def check_credentials(credentials: Credentials, *, warn: bool = True) -> None:
     """Look at the files before anything is dialled; a key that others can read is warned of.
 
     Raises:
@@ -145,7 +145,7 @@ def check_credentials(credentials: Credentials) -> None:
                 hint="It must hold a block that starts with -----BEGIN; openssl converts DER.",
             )
     mode = credentials.key_file.stat().st_mode
-    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+    if warn and mode & (stat.S_IRWXG | stat.S_IRWXO):
         LOG.warning(
             "broker.key_file: others than its owner can read %s (mode %04o); run: chmod 600 %s",
             credentials.key_file,

@@ -3,8 +3,7 @@
 Only what the AWS IoT developer guide documents is accepted. Where AWS leaves open what
 would happen (the key of an item that is no plain name, a chain ``a < b < c``, ``IN``,
 ``EXISTS``, ``a[0]``, ``-a``), the text is refused with the documented way to say it,
-rather than given a meaning that AWS may not share. Binding from loose to tight, as in
-ANSI SQL: OR, AND, NOT, comparison, ``+ -``, ``* / %``, ``.``
+rather than given a meaning that AWS may not share.
 """
 
 from __future__ import annotations
@@ -12,13 +11,12 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Final
 
-from cloud.iotsql.cursor import Cursor
 from cloud.iotsql.errors import SqlSyntaxError
 from cloud.iotsql.lexer import Kind, Token
+from cloud.iotsql.precedence import PrecedenceParser
 from cloud.iotsql.signatures import check_call, check_name
 from cloud.iotsql.syntax import (
     ArrayLiteral,
-    Binary,
     Call,
     Case,
     Cast,
@@ -28,7 +26,6 @@ from cloud.iotsql.syntax import (
     Literal,
     Member,
     Nested,
-    Not,
     ObjectLiteral,
     Query,
     Star,
@@ -38,31 +35,14 @@ from cloud.iotsql.syntax import (
 from cloud.iotsql.topics import problem_with
 from cloud.iotsql.values import ARITHMETIC, from_int
 
-MAX_NESTING: Final = 60
-MAX_OPERANDS: Final = 200
 MAX_VARIABLES: Final = 100
 
 RESERVED: Final = frozenset(
-    [
-        "SELECT",
-        "FROM",
-        "WHERE",
-        "AS",
-        "AND",
-        "OR",
-        "NOT",
-        "CASE",
-        "WHEN",
-        "THEN",
-        "ELSE",
-        "END",
-        "NULL",
-        "TRUE",
-        "FALSE",
-        "SET",
-    ]
+    {
+        *("SELECT", "FROM", "WHERE", "AS", "AND", "OR", "NOT", "SET", "NULL", "TRUE", "FALSE"),
+        *("CASE", "WHEN", "THEN", "ELSE", "END"),
+    }
 )
-_COMPARISONS: Final = frozenset({"=", "<>", "<", ">", "<=", ">="})
 _CAST_TARGETS: Final = {
     **dict.fromkeys(("string", "nvarchar", "text", "ntext", "varchar"), "String"),
     **dict.fromkeys(("int", "integer"), "Int"),
@@ -102,11 +82,10 @@ def parse_expression(text: str, variables: tuple[str, ...] = ()) -> Expression:
     return expression
 
 
-class _Parser:
+class _Parser(PrecedenceParser):
     def __init__(self, text: str, variables: tuple[str, ...]) -> None:
-        self._at = Cursor(text)
+        super().__init__(text)
         self._variables = list(variables)
-        self._depth = 0
 
     def statement(self) -> Statement:
         variables = self._set_clause()
@@ -203,72 +182,6 @@ class _Parser:
             "what is selected here has no name",
             "AS and a name, since AWS documents none for what is no plain field",
         )
-
-    def expression(self) -> Expression:
-        self._depth += 1
-        if self._depth > MAX_NESTING:
-            raise self._at.error(self._at.peek(), f"nested deeper than {MAX_NESTING} levels")
-        left = self._conjunction()
-        for count, token in enumerate(self._at.while_keyword("OR")):
-            left = Binary("OR", left, self._conjunction(), token.position)
-            self._limit(count, token)
-        self._depth -= 1
-        return left
-
-    def _conjunction(self) -> Expression:
-        left = self._negation()
-        for count, token in enumerate(self._at.while_keyword("AND")):
-            left = Binary("AND", left, self._negation(), token.position)
-            self._limit(count, token)
-        return left
-
-    def _negation(self) -> Expression:
-        negations = list(self._at.while_keyword("NOT"))
-        expression = self._comparison()
-        for count, token in enumerate(reversed(negations)):
-            expression = Not(expression, token.position)
-            self._limit(count, token)
-        return expression
-
-    def _comparison(self) -> Expression:
-        left = self._sum()
-        token = self._at.take_symbol(*_COMPARISONS)
-        if token is None:
-            return left
-        compared = Binary(token.text, left, self._sum(), token.position)
-        another = self._at.take_symbol(*_COMPARISONS)
-        if another:
-            raise self._at.refuse(another, "AND, OR or parentheses: comparisons do not chain")
-        return compared
-
-    def _sum(self) -> Expression:
-        left = self._product()
-        for count, token in enumerate(self._at.while_symbol("+", "-")):
-            left = Binary(token.text, left, self._product(), token.position)
-            self._limit(count, token)
-        return left
-
-    def _product(self) -> Expression:
-        left = self._member()
-        for count, token in enumerate(self._at.while_symbol("*", "/", "%")):
-            left = Binary(token.text, left, self._member(), token.position)
-            self._limit(count, token)
-        return left
-
-    def _limit(self, count: int, token: Token) -> None:
-        if count >= MAX_OPERANDS:
-            raise self._at.error(token, f"more than {MAX_OPERANDS} operands in one row")
-
-    def _member(self) -> Expression:
-        inner = self._operand()
-        for count, dot in enumerate(self._at.while_symbol(".")):
-            name = self._at.expect_kind(Kind.NAME, "a name after the dot")
-            inner = Member(inner, name.text, dot.position)
-            self._limit(count, dot)
-        bracket = self._at.peek()
-        if bracket.text == "[" and bracket.kind is Kind.SYMBOL:
-            raise self._at.refuse(bracket, "get(…, index): [ ] is not documented as an index")
-        return inner
 
     def _operand(self) -> Expression:
         token = self._at.take()

@@ -72,7 +72,7 @@ def test_cfn_lint_finds_nothing():
 def test_sam_validates_it():
     program = sam()
     if program is None:
-        reason = "not installed: sam (make sam-cli, or aws-sam-cli on PATH)"
+        reason = "not installed: sam (make pytest puts it into .tools/sam; or aws-sam-cli on PATH)"
         if os.environ.get("MILEPOST_REQUIRE_ALL") == "1":
             pytest.fail(reason, pytrace=False)
         pytest.skip(reason)

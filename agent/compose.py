@@ -6,17 +6,22 @@ sources, engine, then delivery, which drains, commits and says farewell.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import logging
 import os
+import subprocess
+import sys
+import threading
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any, Final
 
 from agent.account import write_atomically
 from agent.config import AgentSettings, CanSettings, GpsSource
 from agent.control import ControlServer
-from agent.delivery import Delivery
+from agent.delivery import OUTBOX_FILE, Delivery
 from agent.engine.engine import Engine, EngineIdentity
 from agent.engine.state import VehicleState
 from agent.engine.trips import TripKeeper
@@ -31,6 +36,9 @@ from agent.transport import Credentials, check_credentials
 from contract import Mode
 
 LAST_RUN_FILE: Final = "last-run.json"
+
+PACKAGE_FOLDER: Final = Path(__file__).resolve().parents[1]
+"""Where a child process finds the agent's package, installed or not."""
 
 USUAL_CYCLE_S: Final = 1.0
 """What a receiver does unasked; a mode that samples faster asks it for more."""
@@ -67,8 +75,10 @@ class Agent:
         self.clock = SystemClock()
         self._started = False
         check_credentials(_credentials(settings))
-        signal_maps = [_signal_map(bus) for bus in settings.can]
         self._prepare_directories()
+        first_outbox = _make_first_outbox(settings.state.dir / OUTBOX_FILE)
+        signal_maps = [_signal_map(bus) for bus in settings.can]
+        first_outbox.join()
         run_id = new_run_id()
         self._inbox = Inbox()
         self._gps: GpsdSource | None = None
@@ -174,6 +184,33 @@ class Agent:
                     f"{key}: cannot use {folder}: {error.strerror}",
                     hint="Create it for the user that the agent runs as, or set another.",
                 ) from None
+
+
+def _make_first_outbox(path: Path) -> threading.Thread:
+    """Make a new outbox's tables in a process of its own, beside whatever else starts.
+
+    Only a new file needs sqlite-utils, and it brings up to 20 MB that would stay. If this
+    fails for any reason, the outbox makes its tables itself and says what is wrong.
+    """
+    program = (
+        "import sys, pathlib; from agent.outbox.schema import migrate; "
+        "migrate(pathlib.Path(sys.argv[1]), 0)"
+    )
+
+    def make() -> None:
+        if not path.exists():
+            with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+                subprocess.run(
+                    [sys.executable, "-c", program, str(path)],
+                    cwd=PACKAGE_FOLDER,
+                    capture_output=True,
+                    timeout=30,
+                    check=False,
+                )
+
+    thread = threading.Thread(target=make, name="first-outbox", daemon=True)
+    thread.start()
+    return thread
 
 
 def _signal_map(bus: CanSettings) -> SignalMap:

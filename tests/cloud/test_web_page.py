@@ -252,6 +252,32 @@ def test_choosing_a_vehicle_centres_and_follows_it_until_the_map_is_dragged(flee
         page.wait_for_selector(".fleet-marker.selected", state="detached")
 
 
+def test_a_vehicle_that_leaves_the_view_is_kept_in_it_until_somebody_moves_the_map(
+    fleet, visit, tmp_path
+):
+    fleet.report("van-1", 50.11, 8.68)
+    with live_map(tmp_path) as url:
+        seen = visit(url, reduced_motion="reduce")
+        page = seen.page
+        page.wait_for_selector(".fleet-marker")
+        fleet.report("van-1", 50.6, 8.68, speed=71)
+        page.wait_for_function("document.body.innerText.includes('71')")
+        page.wait_for_timeout(300)
+        x, y = seen.where("van-1")
+        assert 364 < x < 1280
+        assert 0 < y < 800
+        page.mouse.move(900, 500)
+        page.mouse.wheel(0, -300)
+        page.wait_for_timeout(500)
+        fleet.report("van-1", 52.0, 8.68, speed=72)
+        page.wait_for_function("document.body.innerText.includes('72')")
+        page.wait_for_timeout(300)
+        assert seen.where("van-1")[1] < 0
+        page.locator(".fleet-fit").click()
+        page.wait_for_timeout(300)
+        assert 0 < seen.where("van-1")[1] < 800
+
+
 def test_an_empty_fleet_says_what_to_do_next_and_shows_the_first_vehicle_by_itself(
     fleet, visit, tmp_path
 ):

@@ -12,6 +12,7 @@ const CREDIT =
 const FAILURES = 6; // tiles refused in a row before the grid takes over
 const TRY_AGAIN_MS = 60_000;
 const MANY = 14; // above this many vehicles only chosen ones carry their name
+const CITY_M = 60_000; // areas smaller than this across are worth seeing whole
 const GRID = 1e5; // trails come in 1e-5 degrees
 
 const still = window.matchMedia("(prefers-reduced-motion: reduce)");
@@ -32,6 +33,7 @@ export default {
     this.trails = new Map();
     this.undo = [];
     this.fitted = false;
+    this.keeps = true; // all vehicles in view, until somebody moves the map
     this.map = L.map(this.$refs.map, {
       center: [25, 10], zoom: 2, zoomControl: false, preferCanvas: true, minZoom: 2,
       maxZoom: 19, zoomAnimation: !still.matches, worldCopyJump: true,
@@ -48,7 +50,11 @@ export default {
     this.fit();
     if (this.tiles) this.addTiles();
 
-    this.map.on("dragstart", () => (ui.following = false));
+    this.map.on("dragstart", () => (ui.following = this.keeps = false));
+    this.map.on("moveend", () => (this.fitting = false));
+    this.map.on("zoomstart", () => {
+      if (!this.fitting) this.keeps = false;
+    });
     this.map.on("click", () => select(null));
     this.map.on("zoomstart", () => this.$el.classList.add("zooming"));
     this.map.on("zoomend", () => this.$el.classList.remove("zooming"));
@@ -96,6 +102,12 @@ export default {
       for (const [id, change] of Object.entries(message.trails ?? {})) this.takeTrail(id, change);
       for (const id of Object.keys(message.vehicles ?? {})) this.place(id);
       if (!this.fitted) this.fit();
+      else if (this.keeps && this.hasEscaped()) this.fit(this.motion());
+    },
+
+    hasEscaped() {
+      const view = this.map.getBounds();
+      return [...this.markers.values()].some((marker) => !view.contains(marker.getLatLng()));
     },
 
     place(id) {
@@ -176,6 +188,7 @@ export default {
       const marker = this.markers.get(id);
       if (!marker) return;
       this.fitted = true;
+      this.keeps = false;
       this.map.setView(marker.getLatLng(), Math.max(this.map.getZoom(), 14), this.motion());
     },
 
@@ -318,15 +331,18 @@ export default {
 
     // ---- the view
 
-    fit() {
+    fit(motion = { animate: false }) {
       const bounds = L.latLngBounds([]);
       for (const marker of this.markers.values()) bounds.extend(marker.getLatLng());
       for (const trail of this.trails.values())
         for (const segment of trail.segments) segment.forEach((point) => bounds.extend(point));
       this.fitted = this.markers.size > 0;
-      if (!this.fitted && this.areaLayers) bounds.extend(this.areaLayers.getBounds());
-      if (bounds.isValid())
-        this.map.fitBounds(bounds, { padding: [48, 48], maxZoom: 16, animate: false });
+      const areas = this.areaLayers.getBounds();
+      const isCity = areas.isValid() && areas.getSouthWest().distanceTo(areas.getNorthEast()) < CITY_M;
+      if (isCity || !this.fitted) bounds.extend(areas);
+      if (!bounds.isValid()) return;
+      this.fitting = true;
+      this.map.fitBounds(bounds, { padding: [48, 48], maxZoom: 15, ...motion });
     },
 
     addFitButton() {
@@ -342,7 +358,8 @@ export default {
           L.DomEvent.on(button, "click", (event) => {
             L.DomEvent.preventDefault(event);
             select(null);
-            this.fit();
+            this.keeps = true;
+            this.fit(this.motion());
           });
           return box;
         },

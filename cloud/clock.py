@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
-from typing import Protocol
+from datetime import UTC, datetime, timedelta
+from typing import Final, Protocol
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Clock(Protocol):
@@ -48,7 +50,6 @@ def from_milliseconds(value_ms: int) -> datetime:
     """The moment of ``milliseconds``, in UTC; exact, which division by 1000 is not.
 
     Raises:
-        OverflowError, ValueError: outside the years 1 to 9999.
+        OverflowError: outside the years 1 to 9999.
     """
-    seconds, rest_ms = divmod(value_ms, 1000)
-    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest_ms * 1000)
+    return _EPOCH + timedelta(milliseconds=value_ms)

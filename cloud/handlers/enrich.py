@@ -72,8 +72,10 @@ class Enrich:
                     )
                     for arrival in record.samples:
                         samples.append(enrich(arrival, record, vehicle_type))  # noqa: PERF401  hot
-                events.extend(ReceivedEvent(one, record.received_at) for one in record.events)
-                letters.extend(record.broken)
+                if record.events:
+                    events.extend(ReceivedEvent(one, record.received_at) for one in record.events)
+                if record.broken:
+                    letters.extend(record.broken)
                 if len(samples) >= CHUNK_SAMPLES:
                     self._store(samples, events, letters)
                     samples, events, letters = [], [], []

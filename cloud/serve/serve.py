@@ -103,7 +103,7 @@ async def _serve(settings: Settings, say: Callable[[str], None]) -> None:
         loop.add_signal_handler(number, request_stop)
     async with one_machine_cloud(settings, SystemClock()) as cloud:
         say(f"Map:   {cloud.http_url}")
-        say(f"MQTT:  {settings.host}:{cloud.mqtt_port}, mutual TLS; certificates: ")
+        say(f"MQTT:  {settings.host}:{cloud.mqtt_port}, for vehicles with a certificate of")
         say(f"       milepost-cloud certs issue VEHICLE_ID --data {settings.data_dir} --out DIR")
         say("Stop with Ctrl-C.")
         if settings.open_browser and _has_screen():

@@ -52,8 +52,9 @@ bench: $(STAMPS)/dev ## every benchmark, as JSON lines (docs/performance.md)
 	@for file in bench/[a-z]*.py; do $(BIN)/python $$file --json; done
 
 .PHONY: schema
-schema: $(STAMPS)/dev ## export the contract to docs/schema
+schema: $(STAMPS)/dev ## write docs/schema and docs/configuration.md from the code
 	$(BIN)/python -m contract.schema docs/schema
+	$(BIN)/python -m agent.config.reference docs/configuration.md
 
 .PHONY: screenshot
 screenshot: $(STAMPS)/dev apt-packages ## take the README's picture of the live map

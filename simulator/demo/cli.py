@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -13,7 +14,7 @@ from simulator.demo.durations import Outage, duration, outage
 from simulator.demo.plan import Plan, built_in_plan, plan_of
 from simulator.demo.run import Demo, DemoOptions, may_open_browser
 from simulator.demo.screen import Screen
-from simulator.demo.signals import parse_signal
+from simulator.demo.signals import is_synthetic, parse_signal
 from simulator.schedule import require_speed
 
 FILE: Final = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
@@ -44,7 +45,8 @@ Examples:
     "cans",
     type=FILE,
     multiple=True,
-    help="candump log; the first belongs to the first trace, and so on. Needs --dbc.",
+    help="candump log; the first belongs to the first trace, and so on. Needs --dbc, unless "
+    "milepost-sim synth made it.",
 )
 @click.option("--dbc", "dbcs", type=FILE, multiple=True, help="DBC of the CAN logs; repeatable.")
 @click.option(
@@ -77,6 +79,11 @@ Examples:
     "max_gap_s",
     type=duration,
     help="Shorten longer pauses of the logs to this, in the logs' time.",
+)
+@click.option(
+    "--areas",
+    type=FILE,
+    help="GeoJSON of operating areas and geofences. [default: the built-in drive's, or none]",
 )
 @click.option("--browser/--no-browser", default=True, help="Open the map.  [default: browser]")
 @click.option(
@@ -113,6 +120,7 @@ def demo(
     outages: tuple[Outage, ...],
     loop: bool | None,
     max_gap_s: float | None,
+    areas: Path | None,
     browser: bool,
     port: int | None,
     tiles: bool,
@@ -137,8 +145,9 @@ def demo(
         raise click.BadParameter(f"there is no folder {report.parent}", param_hint="--report")
     speed = speed if speed is not None else BUILT_IN_SPEED if built_in else 1.0
     require_speed(speed)
+    plan = built_in_plan() if built_in else _plan(traces, cans, dbcs, signals)
     options = DemoOptions(
-        plan=_plan(traces, cans, dbcs, signals) if not built_in else built_in_plan(),
+        plan=plan if areas is None else replace(plan, areas=areas),
         data=data,
         report=report,
         speed=speed,
@@ -158,7 +167,7 @@ def demo(
 def _check(
     *, built_in: bool, cans: tuple[Path, ...], dbcs: tuple[Path, ...], signals: tuple[str, ...]
 ) -> None:
-    if cans and not dbcs:
+    if not dbcs and not all(map(is_synthetic, cans)):
         raise click.UsageError("--can needs the DBC that describes the bus: give --dbc FILE")
     if not cans and (dbcs or signals):
         needless = "--dbc" if dbcs else "--signal"

@@ -12,10 +12,11 @@ from typing import Final
 
 from simulator.can_log import CanLog
 from simulator.demo.errors import DemoError
-from simulator.demo.signals import BUILT_IN, SignalMap, map_for
+from simulator.demo.signals import BUILT_IN, SignalMap, is_synthetic, map_for
 from simulator.trace import Trace, read_trace
 
 BUILT_IN_ID: Final = "demo-van"
+DBC: Final = "milepost-demo.dbc"
 MAX_ID: Final = 64
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9_-]+")
 
@@ -54,7 +55,7 @@ def built_in_plan() -> Plan:
         vehicle_id=BUILT_IN_ID,
         trace=read_trace(built_in_file("default.nmea")),
         can=built_in_file("default.candump"),
-        dbcs=(built_in_file("milepost-demo.dbc"),),
+        dbcs=(built_in_file(DBC),),
         signals=BUILT_IN,
     )
     return Plan(
@@ -73,7 +74,8 @@ def plan_of(
 ) -> Plan:
     """One vehicle a trace; the first CAN log belongs to the first of them, and so on.
 
-    CAN logs beyond the traces are vehicles without a GPS receiver.
+    CAN logs beyond the traces are vehicles without a GPS receiver. A CAN log of
+    ``milepost-sim synth`` needs neither DBC nor map.
 
     Raises:
         TraceError: a trace cannot be used.
@@ -92,16 +94,28 @@ def plan_of(
             )
         can = cans[index] if index < len(cans) else None
         vehicles.append(
-            VehiclePlan(
-                vehicle_id=vehicle_id,
-                trace=trace,
-                can=can,
-                dbcs=tuple(dbcs) if can is not None else (),
-                signals={} if can is None else map_for(can, tuple(dbcs), signals),
-                can_fd=can is not None and CanLog(can).survey().fd_frames > 0,
-            )
+            VehiclePlan(vehicle_id=vehicle_id, trace=trace)
+            if can is None
+            else _with_can(vehicle_id, trace, can, tuple(dbcs), signals)
         )
     return Plan(tuple(vehicles))
+
+
+def _with_can(
+    vehicle_id: str,
+    trace: Trace | None,
+    can: Path,
+    dbcs: tuple[Path, ...],
+    signals: SignalMap,
+) -> VehiclePlan:
+    made_here = is_synthetic(can)
+    if made_here:
+        dbcs = (built_in_file(DBC),)
+    wanted = {**BUILT_IN, **signals} if made_here else map_for(can, dbcs, signals)
+    fd = CanLog(can).survey().fd_frames > 0
+    return VehiclePlan(
+        vehicle_id=vehicle_id, trace=trace, can=can, dbcs=dbcs, signals=wanted, can_fd=fd
+    )
 
 
 def unique_ids(names: Sequence[str]) -> list[str]:

@@ -17,6 +17,7 @@ from typing import Any, Final
 from simulator.can_log import CanLog
 from simulator.demo.errors import DemoError
 
+SYNTHETIC: Final = b"# Milepost synthetic drive: CAN"
 MAX_AUTOMATIC: Final = 200
 """The contract takes 256 signals a sample."""
 
@@ -60,6 +61,15 @@ BUILT_IN: Final[SignalMap] = {
     "signals.cabin_degc": MappedSignal("BodyState.CabinTemperature"),
 }
 """For ``firmware-config/dbc/milepost-demo.dbc``."""
+
+
+def is_synthetic(log: Path) -> bool:
+    """Whether ``milepost-sim synth`` made this CAN log, by its header; False if unreadable."""
+    try:
+        with log.open("rb") as lines:
+            return lines.readline(200).startswith(SYNTHETIC)
+    except OSError:
+        return False
 
 
 def parse_signal(text: str) -> tuple[str, MappedSignal]:

@@ -84,7 +84,7 @@ def test_every_trace_is_a_vehicle_and_can_logs_belong_to_them_in_order(tmp_path)
     second.write_bytes((TRACES / "default.nmea").read_bytes())
     plan = plan_of(
         [TRACES / "default.nmea", second],
-        [TRACES / "default.candump"],
+        [without_header(tmp_path)],
         [DBC],
         {"battery.percent": MappedSignal("BatteryState.StateOfCharge")},
     )
@@ -100,8 +100,22 @@ def test_every_trace_is_a_vehicle_and_can_logs_belong_to_them_in_order(tmp_path)
     assert fleet["vehicles"]["second-drive"]["name"] == "Second drive"
 
 
-def test_a_can_log_without_a_trace_is_a_vehicle_without_gps():
-    (vehicle,) = plan_of([], [TRACES / "default.candump"], [DBC], {}).vehicles
+def without_header(tmp_path):
+    """The default CAN log as another program would have written it."""
+    log = tmp_path / "anonymous.candump"
+    lines = (TRACES / "default.candump").read_text().splitlines()
+    log.write_text("\n".join(lines[2:2000]) + "\n")
+    return log
+
+
+def test_a_can_log_of_the_synthesiser_needs_neither_dbc_nor_map():
+    (vehicle,) = plan_of([], [TRACES / "default.candump"], [], {}).vehicles
+    assert vehicle.signals == BUILT_IN
+    assert vehicle.dbcs[0].read_bytes() == DBC.read_bytes()
+
+
+def test_a_can_log_without_a_trace_is_a_vehicle_without_gps(tmp_path):
+    (vehicle,) = plan_of([], [without_header(tmp_path)], [DBC], {}).vehicles
     assert vehicle.trace is None
     assert len(vehicle.signals) == 21
 
@@ -118,7 +132,7 @@ def test_a_broken_dbc_is_a_clear_error(tmp_path):
     broken = tmp_path / "broken.dbc"
     broken.write_text("BO_ 1 nonsense")
     with pytest.raises(DemoError, match=r"broken\.dbc cannot be read"):
-        plan_of([], [TRACES / "default.candump"], [broken], {})
+        plan_of([], [without_header(tmp_path)], [broken], {})
 
 
 def test_a_trace_without_any_fix_is_refused(tmp_path):
@@ -461,7 +475,7 @@ def test_off_a_terminal_the_line_is_printed_now_and_then():
     ("words", "said"),
     [
         (["--trace", "nowhere.nmea"], "nowhere.nmea"),
-        (["--can", "default.candump"], "--dbc"),
+        (["--can", "default.nmea"], "--dbc"),
         (["--dbc", "milepost-demo.dbc"], "--can"),
         (["--speed", "0"], "--speed"),
         (["--for", "soon"], "no duration"),
@@ -469,7 +483,7 @@ def test_off_a_terminal_the_line_is_printed_now_and_then():
         (["--outage", "30s:5s", "--for", "20s"], "ends after 20 s"),
         (["--port", "70000"], "--port"),
         (["--report", "no/such/folder/report.json"], "there is no folder"),
-        (["--can", "default.candump", "--dbc", "milepost-demo.dbc", "--signal", "x"], "FIELD=SIG"),
+        (["--can", "default.candump", "--signal", "x"], "FIELD=SIG"),
     ],
 )
 def test_wrong_words_on_the_command_line_are_explained(monkeypatch, words, said):

@@ -1,7 +1,9 @@
 import itertools
+import json
 import math
 import random
 import re
+import subprocess
 from datetime import timedelta
 from functools import cache
 
@@ -18,7 +20,7 @@ from simulator.synth.frankfurt import WAY_POINTS
 from simulator.synth.route import Route, WayPoint
 from simulator.synth.schedule import BRAKE_MPS2, PULL_AWAY_MPS2, Schedule
 from simulator.trace import read_trace
-from tests.conftest import ROOT
+from tests.conftest import ROOT, program
 
 DBC = ROOT / "firmware-config" / "dbc" / "milepost-demo.dbc"
 TRACES = ROOT / "simulator" / "traces"
@@ -259,3 +261,23 @@ def test_the_committed_can_log_is_read_without_a_bad_line():
     assert counts.bad_lines == 0
     assert counts.empty_lines == 2, "the header's remarks"
     assert counts.frames > 10_000
+
+
+@pytest.mark.needs("gpsdecode")
+def test_gpsds_own_decoder_sees_every_epoch_of_the_committed_trace():
+    decoded = subprocess.run(
+        [program("gpsdecode")],
+        input=(TRACES / "default.nmea").read_bytes(),
+        capture_output=True,
+        timeout=60,
+        check=True,
+    )
+    reports = [json.loads(line) for line in decoded.stdout.splitlines() if line.startswith(b"{")]
+    fixes = [one for one in reports if one["class"] == "TPV" and one["mode"] == 3]
+    trace = read_trace(TRACES / "default.nmea")
+    assert len(fixes) == trace.counts.fixes_3d
+    expected = [epoch for epoch in trace.epochs if epoch.has_fix]
+    for fix, epoch in zip(fixes, expected, strict=True):
+        assert fix["lat"] == pytest.approx(epoch.lat, abs=1e-7)
+        assert fix["lon"] == pytest.approx(epoch.lon, abs=1e-7)
+        assert fix["speed"] == pytest.approx(epoch.speed_mps, abs=0.002)

@@ -43,11 +43,13 @@ class StateSettings(Section):
 
     dir: FilePath = Field(
         default=Path("/var/lib/milepost"),
-        description="Outbox, trip state and last account; survives reboots.",
+        description="Outbox, trip state and last account; survives reboots. "
+        "Default /var/lib/milepost.",
     )
     runtime_dir: FilePath = Field(
         default=Path("/run/milepost"),
-        description="Control socket; a tmpfs, so that it never wears the flash.",
+        description="Control socket; a tmpfs, so that it never wears the flash. "
+        "Default /run/milepost.",
     )
 
 

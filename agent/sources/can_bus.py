@@ -30,8 +30,14 @@ from agent.sources.can_map import SignalMap
 if TYPE_CHECKING:
     import can
 
-GATHER_S: Final = 0.04
-"""A full 500 kbit/s bus puts 160 frames into the socket meanwhile; its buffer takes 300."""
+GATHER_S: Final = 0.1
+"""How long frames are left in the socket to gather; half of the fastest sampling interval."""
+
+GATHER_BUSY_S: Final = 0.03
+"""The same on a bus that gave a large burst: a full 500 kbit/s bus puts 120 frames into the
+socket meanwhile, and its buffer takes 300."""
+
+BUSY_BURST: Final = 40
 
 WAIT_S: Final = 0.5
 """How long a bus without a file descriptor is waited for, so that a stop is heeded."""
@@ -166,13 +172,14 @@ class CanSource:
                     first = bus.recv(0)
                 else:
                     first = bus.recv(WAIT_S)
-                self._take_burst(bus, first)
+                taken = self._take_burst(bus, first)
             except Exception as error:  # noqa: BLE001  each interface raises its own kinds
                 raise SourceError(f"cannot receive: {error}") from None
-            if first is not None:
-                self._stopping.wait(GATHER_S)
+            if taken:
+                self._stopping.wait(GATHER_BUSY_S if taken > BUSY_BURST else GATHER_S)
 
-    def _take_burst(self, bus: can.BusABC, message: can.Message | None) -> None:
+    def _take_burst(self, bus: can.BusABC, message: can.Message | None) -> int:
+        """Take what is there; how many frames that were."""
         received_s = self._clock.monotonic_s()
         taken = 0
         while message is not None:
@@ -184,6 +191,7 @@ class CanSource:
                 )
             taken += 1
             message = bus.recv(0) if taken < MAX_BURST else None
+        return taken
 
 
 def _descriptor(bus: can.BusABC) -> int | None:

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import click
 
+from agent.cli import config_option, fail
 from agent.errors import AgentError, ControlError, StateError
 
 LOG = logging.getLogger("agent.control")
@@ -174,13 +175,7 @@ def readable(account: dict[str, Any]) -> str:
     epilog="\b\nExamples:\n  milepost-agent status --config agent.toml\n"
     "  milepost-agent status --config agent.toml --json",
 )
-@click.option(
-    "--config",
-    "config_file",
-    required=True,
-    type=click.Path(path_type=Path),
-    help="The agent's TOML file.",
-)
+@config_option
 @click.option("--json", "as_json", is_flag=True, help="Print the account as JSON.")
 def status(config_file: Path, *, as_json: bool) -> None:
     """Ask the running agent how it is."""
@@ -189,6 +184,5 @@ def status(config_file: Path, *, as_json: bool) -> None:
     try:
         account = ask(load(config_file).state.runtime_dir)
     except AgentError as error:
-        click.echo(f"milepost-agent: {error}", err=True)
-        raise SystemExit(1 if isinstance(error, ControlError) else 2) from None
+        fail(error)
     click.echo(json.dumps(account, indent=2) if as_json else readable(account))

@@ -4,30 +4,21 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from agent.cli import config_option, fail
 from agent.delivery import OUTBOX_FILE
-from agent.errors import AgentError, ConfigError, StateError
+from agent.errors import AgentError, StateError
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
 TABLES: Final = ("events", "samples")
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def _options(command: F) -> F:
-    return click.option(
-        "--config",
-        "config_file",
-        required=True,
-        type=click.Path(path_type=Path),
-        help="The agent's TOML file.",
-    )(command)
+_PAGE_ROWS: Final = 500
 
 
 def open_for_reading(path: Path) -> Database:
@@ -86,12 +77,18 @@ def messages(path: Path, *, limit: int | None = None) -> Iterator[dict[str, Any]
     db = open_for_reading(path)
     left = limit
     for table in TABLES:
-        for row in db.table(table).rows_where(order_by="id", limit=left):
-            yield json.loads(row["payload"])
+        last = 0
+        # page by page: a reader that stays open would keep the agent from checkpointing
+        while left is None or left > 0:
+            page = min(_PAGE_ROWS, _PAGE_ROWS if left is None else left)
+            rows = list(db.table(table).rows_where("id > ?", [last], order_by="id", limit=page))
+            for row in rows:
+                yield json.loads(row["payload"])
             if left is not None:
-                left -= 1
-        if left == 0:
-            return
+                left -= len(rows)
+            if len(rows) < page:
+                break
+            last = rows[-1]["id"]
 
 
 def _timestamp(row: dict[str, Any] | None) -> str | None:
@@ -104,11 +101,6 @@ def _outbox_of(config_file: Path) -> Path:
     from agent.config.load import load  # noqa: PLC0415  pydantic's cost only where it is needed
 
     return load(config_file).state.dir / OUTBOX_FILE
-
-
-def _fail(error: AgentError) -> SystemExit:
-    click.echo(f"milepost-agent: {error}", err=True)
-    return SystemExit(2 if isinstance(error, ConfigError) else 1)
 
 
 @click.group(
@@ -126,14 +118,14 @@ def outbox() -> None:
     epilog="\b\nExamples:\n  milepost-agent outbox status --config agent.toml\n"
     "  milepost-agent outbox status --config agent.toml --json",
 )
-@_options
+@config_option
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def status(config_file: Path, *, as_json: bool) -> None:
     """How much waits, since when, and what was dropped."""
     try:
         found = summary(_outbox_of(config_file))
     except AgentError as error:
-        raise _fail(error) from None
+        fail(error)
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return
@@ -151,7 +143,7 @@ def status(config_file: Path, *, as_json: bool) -> None:
 @outbox.command(
     epilog="\b\nExamples:\n  milepost-agent outbox peek --config agent.toml --limit 3",
 )
-@_options
+@config_option
 @click.option(
     "--limit", default=10, show_default=True, type=click.IntRange(min=1), help="How many."
 )
@@ -161,7 +153,7 @@ def peek(config_file: Path, limit: int, *, as_json: bool) -> None:
     try:
         found = list(messages(_outbox_of(config_file), limit=limit))
     except AgentError as error:
-        raise _fail(error) from None
+        fail(error)
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return
@@ -175,11 +167,11 @@ def peek(config_file: Path, limit: int, *, as_json: bool) -> None:
 @outbox.command(
     epilog="\b\nExamples:\n  milepost-agent outbox export --config agent.toml > waiting.jsonl",
 )
-@_options
+@config_option
 def export(config_file: Path) -> None:
     """Every waiting message as JSON Lines, to standard output; nothing is removed."""
     try:
         for message in messages(_outbox_of(config_file)):
             click.echo(json.dumps(message, separators=(",", ":")))
     except AgentError as error:
-        raise _fail(error) from None
+        fail(error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from agent.outbox.message import Kind
+from agent.outbox.message import DropReason, Kind
 
 
 def _zeros() -> dict[Kind, int]:
@@ -35,6 +35,10 @@ class Tally:
         )
         return came - went - self.waiting
 
+    def drop(self, reason: DropReason, messages: int) -> None:
+        """So many were given up; they no longer wait, which the caller counts."""
+        _add(self.dropped, {reason.value: messages})
+
     def copy(self) -> Tally:
         """A snapshot."""
         return Tally(
@@ -45,3 +49,44 @@ class Tally:
             self.waiting,
             dict(self.dropped),
         )
+
+
+@dataclass(slots=True)
+class Drops:
+    """Drops by reason on their way to disk and into a ``dropped`` event."""
+
+    _unsaved: dict[str, int] = field(default_factory=dict)
+    _unreported: dict[str, int] = field(default_factory=dict)
+    _reported: dict[str, int] = field(default_factory=dict)
+
+    def add(self, reason: DropReason, messages: int) -> None:
+        """So many were given up."""
+        _add(self._unsaved, {reason.value: messages})
+        _add(self._unreported, {reason.value: messages})
+
+    def inherit(self, unreported: dict[str, int]) -> None:
+        """Earlier runs dropped these and told nobody."""
+        _add(self._unreported, unreported)
+
+    def take_unreported(self) -> dict[str, int]:
+        """What no event has told of; from now on it counts as told."""
+        taken, self._unreported = self._unreported, {}
+        _add(self._reported, taken)
+        return taken
+
+    def unsaved(self) -> tuple[dict[str, int], dict[str, int]]:
+        """What the disk does not know: drops, and drops reported."""
+        return dict(self._unsaved), dict(self._reported)
+
+    def saved(self, drops: dict[str, int], reported: dict[str, int]) -> None:
+        """The disk knows these now."""
+        for numbers, known in ((self._unsaved, drops), (self._reported, reported)):
+            for reason, messages in known.items():
+                numbers[reason] -= messages
+                if not numbers[reason]:
+                    del numbers[reason]
+
+
+def _add(numbers: dict[str, int], more: dict[str, int]) -> None:
+    for reason, messages in more.items():
+        numbers[reason] = numbers.get(reason, 0) + messages

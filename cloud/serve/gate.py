@@ -124,7 +124,8 @@ class Connection:
 
     def close(self, reason: str, *, with_will: bool = True) -> None:
         """End the connection soon; ``ended`` tells when."""
-        log.info("closing the connection of %s: %s", self.vehicle_id, reason)
+        level = logging.INFO if with_will else logging.DEBUG
+        log.log(level, "closing the connection of %s: %s", self.vehicle_id, reason)
         self._publishes_will = with_will
         if not with_will:
             self._forward(Packet(PacketType.DISCONNECT << 4, b"").encode())

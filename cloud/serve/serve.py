@@ -17,9 +17,9 @@ What a consumer did not get done in time is in the stream and comes at the next 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -32,8 +32,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from cloud.areas import NO_AREAS, Areas, load_areas
-from cloud.clock import Clock, SystemClock, milliseconds
-from cloud.errors import StoreError
+from cloud.clock import Clock, SystemClock
 from cloud.fleet import Fleet, load_fleet
 from cloud.pki import Authority
 from cloud.serve.broker import Broker
@@ -41,6 +40,7 @@ from cloud.serve.consumer import Batching, Consumer, Process
 from cloud.serve.dispatcher import Dispatcher
 from cloud.serve.files import DataLock, remove_ready, write_ready
 from cloud.serve.functions import bury, function, rule_errors, status_table
+from cloud.serve.housekeeping import Housekeeping
 from cloud.serve.http import HttpServer
 from cloud.serve.ingest import Ingest
 from cloud.serve.sockets import bind
@@ -53,14 +53,11 @@ from cloud.template import DynamoDbV2Action, TopicRule, load_consumers, load_rul
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-RETENTION_S: Final = 3600.0
-"""How long a record that everybody has handled stays, for a second look."""
 MAX_WINDOW_S: Final = 5.0
 """The longest batching window; bounds what is not archived yet, and makes smaller files."""
-FLUSH_S: Final = 1.0
-TRIM_EVERY: Final = 60
 CATCH_UP_TIMEOUT_S: Final = 20.0
 STATUS_S: Final = 10.0
+MAX_OPEN_FILES: Final = 8_192
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +84,7 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
     """
     with DataLock(settings.data_dir):
         remove_ready(settings.data_dir)
+        _allow_connections()
         asyncio.run(_serve(settings, say))
 
 
@@ -158,10 +156,9 @@ async def one_machine_cloud(settings: Settings, clock: Clock) -> AsyncIterator[R
         for consumer in consumers:
             consumer.start()
 
-        housekeeping = asyncio.create_task(
-            _keep_house(dispatcher, stores, stream, clock), name="housekeeping"
-        )
-        stack.push_async_callback(_end, housekeeping, dispatcher, stores)
+        housekeeping = Housekeeping(dispatcher, stores, stream, clock)
+        stack.push_async_callback(housekeeping.stop)
+        housekeeping.start()
 
         ingest = Ingest(stream, dispatcher.route, clock)
         ingest.start(asyncio.get_running_loop())
@@ -249,40 +246,6 @@ async def _finish(consumers: list[Consumer], stream: Stream) -> None:
         consumer.close()
 
 
-async def _keep_house(
-    dispatcher: Dispatcher, stores: SqliteStores, stream: Stream, clock: Clock
-) -> None:
-    rounds = 0
-    while True:
-        await asyncio.sleep(FLUSH_S)
-        rounds += 1
-        await asyncio.to_thread(_flush_counts, dispatcher, stores)
-        if rounds % TRIM_EVERY == 0:
-            older_than_ms = milliseconds(clock.utc()) - round(RETENTION_S * 1000)
-            try:
-                await asyncio.to_thread(stream.trim, older_than_ms)
-            except StoreError as error:
-                log.warning("the stream was not trimmed: %s", error)
-
-
-def _flush_counts(dispatcher: Dispatcher, stores: SqliteStores) -> None:
-    received = dispatcher.take_received()
-    try:
-        stores.count_received(received)
-    except StoreError as error:
-        dispatcher.give_back(received)
-        log.warning("received bytes are not counted yet: %s", error)
-
-
-async def _end(
-    housekeeping: asyncio.Task[None], dispatcher: Dispatcher, stores: SqliteStores
-) -> None:
-    housekeeping.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await housekeeping
-    _flush_counts(dispatcher, stores)
-
-
 async def _report(cloud: Running, say: Callable[[str], None]) -> None:
     last = ""
     while True:
@@ -295,6 +258,14 @@ async def _report(cloud: Running, say: Callable[[str], None]) -> None:
         if line != last:
             say(line)
         last = line
+
+
+def _allow_connections() -> None:
+    """Each connection is an open file, and the usual soft limit is 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < MAX_OPEN_FILES:
+        wanted = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(MAX_OPEN_FILES, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _names(host: str) -> list[str]:

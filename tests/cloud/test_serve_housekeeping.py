@@ -1,0 +1,83 @@
+"""Counting and trimming, and that a store that fails loses no count."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from cloud.clock import milliseconds
+from cloud.errors import StoreError
+from cloud.serve.dispatcher import Dispatcher
+from cloud.serve.housekeeping import RETENTION_S, Housekeeping
+from cloud.serve.ingest import Message
+from cloud.serve.stream import Entry, Stream
+from cloud.template import load_rules
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+
+
+class StillClock:
+    def utc(self):
+        return NOW
+
+
+class Traffic:
+    def __init__(self):
+        self.counted = []
+        self.failing = False
+
+    def count_received(self, received):
+        if self.failing:
+            raise StoreError("disk full")
+        self.counted.append(dict(received))
+
+
+@pytest.fixture
+def stream(tmp_path):
+    opened = Stream(tmp_path / "stream.db")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def house(stream):
+    return Housekeeping(Dispatcher(load_rules(), "DLQ"), Traffic(), stream, StillClock())
+
+
+def test_what_was_received_is_counted_once(house):
+    house._dispatcher.route(Message("van-1", "events/van-1", b"{}", NOW))
+    house.count()
+    house.count()
+    assert house._stores.counted == [{"van-1": (1, 14)}, {}]
+
+
+def test_a_count_that_could_not_be_stored_is_stored_later(house, caplog):
+    house._dispatcher.route(Message("van-1", "events/van-1", b"{}", NOW))
+    house._stores.failing = True
+    house.count()
+    assert "disk full" in caplog.text
+    house._stores.failing = False
+    house._dispatcher.route(Message("van-1", "events/van-1", b"{}", NOW))
+    house.count()
+    assert house._stores.counted == [{"van-1": (2, 28)}]
+
+
+def test_trimming_keeps_the_last_hour(house, stream):
+    for age_s in (RETENTION_S + 1, RETENTION_S - 1):
+        arrived = NOW - timedelta(seconds=age_s)
+        stream.append([Entry("A", "key", str(age_s).encode())], milliseconds(arrived))
+    reader = stream.reader("A", "x")
+    reader.done_up_to(reader.read(2)[-1].sequence)
+    house.trim()
+    other = stream.reader("A", "y")
+    assert [record.data for record in other.read(9)] == [str(RETENTION_S - 1).encode()]
+    reader.close()
+    other.close()
+
+
+def test_trimming_a_stream_that_fails_is_only_logged(house, stream, caplog, monkeypatch):
+    def fail(older_than_ms):
+        raise StoreError("disk full")
+
+    monkeypatch.setattr(stream, "trim", fail)
+    house.trim()
+    assert "not trimmed" in caplog.text

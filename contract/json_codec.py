@@ -6,6 +6,7 @@ with the field's name; the caller keeps the bytes.
 
 from __future__ import annotations
 
+import json
 from typing import Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -71,9 +72,25 @@ def _decode(model: type[M], payload: bytes | str) -> M:
             "payload", f"{len(payload)} bytes; at most {MAX_MESSAGE_BYTES} are allowed"
         )
     try:
-        return model.model_validate_json(payload)
+        message = model.model_validate_json(payload)
     except ValidationError as error:
         raise _contract_error(error) from None
+    _refuse_other_numbers(payload)
+    return message
+
+
+def _refuse_other_numbers(payload: bytes | str) -> None:
+    # pydantic's parser takes NaN and Infinity in fields that the model does not know
+    text = payload.encode() if isinstance(payload, str) else payload
+    if b"NaN" in text or b"Infinity" in text:
+        try:
+            json.loads(text, parse_constant=_refuse_constant)
+        except ValueError:
+            raise ContractError("payload", "holds NaN or Infinity, which are no JSON") from None
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(name)
 
 
 def _contract_error(error: ValidationError) -> ContractError:

@@ -84,14 +84,17 @@ def _text_from_integer(value: object) -> object:
 
 
 def _utc_milliseconds(moment: datetime) -> datetime:
-    if moment.tzinfo is None:
+    offset = moment.utcoffset()
+    if offset is None:
         msg = "timestamp has no zone; write UTC as ...Z"
         raise ValueError(msg)
-    moment = moment.astimezone(UTC)
+    if offset:
+        moment = moment.astimezone(UTC)
+    moment = moment.replace(microsecond=moment.microsecond // 1000 * 1000, tzinfo=UTC)
     if moment < EARLIEST_TIMESTAMP:
         msg = "timestamp lies before 1970"
         raise ValueError(msg)
-    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+    return moment
 
 
 VEHICLE_ID_PATTERN: Final = r"^[A-Za-z0-9:_-]{1,128}$"

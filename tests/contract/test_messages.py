@@ -132,6 +132,16 @@ def test_numbers_that_json_lacks_are_refused(number):
     assert caught.value.field in {"location.lat", "payload"}
 
 
+@pytest.mark.parametrize("number", ["NaN", "-Infinity", "[1, Infinity]"])
+def test_numbers_that_json_lacks_are_refused_in_unknown_fields_too(number):
+    with pytest.raises(ContractError, match="no JSON"):
+        decode_sample(changed(tyre=0).replace('"tyre": 0', f'"tyre": {number}'))
+
+
+def test_text_that_spells_such_a_number_passes():
+    assert decode_sample(changed(signals={"note": "NaN"})).signals == {"note": "NaN"}
+
+
 def test_a_huge_payload_is_refused_before_it_is_parsed():
     with pytest.raises(ContractError, match="131073 bytes"):
         decode_sample(b" " * (128 * 1024 + 1))

@@ -30,7 +30,7 @@ def test_text_lines_name_time_level_and_component(root_as_it_was, capsys):
 def test_json_lines_hold_the_same_and_a_traceback(root_as_it_was, capsys):
     set_up(LogSettings.model_validate({"format": "json", "level": "debug"}))
     try:
-        raise ValueError("é\n")
+        int("é\n")
     except ValueError:
         logging.getLogger("agent.engine").exception("failed")
     (line,) = capsys.readouterr().err.splitlines()

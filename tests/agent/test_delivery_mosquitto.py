@@ -156,6 +156,7 @@ def test_a_broker_that_is_killed_and_comes_back_costs_no_sample(
             record(delivery, 1, 50, pause_s=0.01)
             listener.wait_for(TELEMETRY, 40)
             broker.kill()
+            wait(lambda: not delivery.publisher.connected, "the loss was not noticed")
             # what it acknowledged and had not yet passed on died with it
             acknowledged = delivery.account()["samples_acknowledged"]
         record(delivery, 51, 100, pause_s=0.01)

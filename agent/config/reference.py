@@ -1,71 +1,81 @@
-"""Write the reference of all config keys: ``python -m agent.config.reference FILE``."""
+"""Write ``docs/configuration.md`` from the settings: ``python -m agent.config.reference FILE``.
+
+The descriptions in the models are the only place where a key is explained.
+"""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import get_args
+from types import UnionType
+from typing import Any, Final, get_args, get_origin
 
 from pydantic import BaseModel
-from pydantic.fields import FieldInfo
 
 from agent.config.load import AgentSettings
-from agent.config.sources import FIELDS, SIGNALS_PREFIX, CanSettings, SignalSettings
+from agent.config.sources import FIELDS, SignalSettings
 
-_HEAD = """# The agent's config file
+_HEAD: Final = """\
+# Configuration
 
-One TOML file, named with `--config` (default `/etc/milepost/agent.toml`). Unknown keys are
-refused. Relative paths are taken from the file's folder. Check it with
-`milepost-agent check-config --config FILE`. This page is made from the code by
-`python -m agent.config.reference docs/configuration.md`.
+Written from the agent's settings by `make schema`; edit the descriptions there.
+
+One TOML file, `/etc/milepost/agent.toml` unless `--config` names another. The agent reads it once,
+never writes it, and refuses unknown keys and wrong types with the key's name.
+`milepost-agent check-config --config FILE` does the same without running, and checks the DBC files
+and certificates too. Files are relative to the config file.
 """
 
 
-def reference() -> str:
-    """The page as Markdown."""
+def text() -> str:
+    """The whole page, Markdown."""
     parts = [_HEAD]
-    for title, model in _sections(AgentSettings, ""):
-        rows = [
-            f"| `{name}` | {_description(field)} |"
-            for name, field in model.model_fields.items()
-            if _inner(field) is None
-        ]
-        if rows:
-            purpose = (model.__doc__ or "").strip().splitlines()[0].rpartition("``: ")[2]
-            heading = f"## `{title}`\n\n{purpose[:1].upper()}{purpose[1:]}\n"
-            parts.append("\n".join([heading, "| key | meaning |", "|---|---|", *rows, ""]))
-    fields = ", ".join(f"`{name}`" for name in FIELDS)
+    parts += [_section(header, doc, model) for header, doc, model in _sections(AgentSettings, ())]
+    parts.append(_section('"<field>" = { … } in [can.signals]', "", SignalSettings))
+    fields = "\n".join(f"| `{name}` | {kind.value} |" for name, kind in FIELDS.items())
     parts.append(
-        "## What a CAN signal may be mapped to\n\n"
-        f"{fields}, and `{SIGNALS_PREFIX}<name>` for anything else.\n"
+        "## Fields that a CAN signal may fill\n\n| field | takes |\n|---|---|\n"
+        + fields
+        + "\n| `signals.<name>` | any |\n"
     )
-    return "\n".join(parts)
+    return "\n".join(part for part in parts if part)
 
 
-def _sections(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, type[BaseModel]]]:
+def _sections(
+    model: type[BaseModel], path: tuple[str, ...]
+) -> Iterator[tuple[str, str, type[BaseModel]]]:
     for name, field in model.model_fields.items():
-        inner = _inner(field)
-        if inner is None:
+        inner = _model_in(field.annotation)
+        if inner is None or inner is SignalSettings:
             continue
-        if inner is CanSettings:
-            yield "[[can]]", inner
-            yield '"field" = { … } in [can.signals]', SignalSettings
-        else:
-            yield f"[{prefix}{name}]", inner
-            yield from _sections(inner, f"{prefix}{name}.")
+        here = (*path, name)
+        dotted = ".".join(here)
+        header = f"[[{dotted}]]" if get_origin(field.annotation) is tuple else f"[{dotted}]"
+        yield header, field.description or "", inner
+        yield from _sections(inner, here)
 
 
-def _inner(field: FieldInfo) -> type[BaseModel] | None:
-    for candidate in (field.annotation, *get_args(field.annotation)):
-        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-            return candidate
+def _section(header: str, doc: str, model: type[BaseModel]) -> str:
+    keys = [
+        f"| `{name}` | {(field.description or '').replace('|', chr(92) + '|')} |"
+        for name, field in model.model_fields.items()
+        if _model_in(field.annotation) in {None, SignalSettings}
+    ]
+    if not keys:  # a table that holds only tables
+        return ""
+    doc = f"{doc}\n\n" if doc else ""
+    return f"## `{header}`\n\n{doc}| key | meaning |\n|---|---|\n" + "\n".join(keys) + "\n"
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    if get_origin(annotation) in {tuple, UnionType}:
+        return next((model for part in get_args(annotation) if (model := _model_in(part))), None)
     return None
 
 
-def _description(field: FieldInfo) -> str:
-    return (field.description or "").replace("|", "\\|")
-
-
 if __name__ == "__main__":
-    Path(sys.argv[1]).write_text(reference(), encoding="utf-8")
+    page = Path(sys.argv[1] if len(sys.argv) > 1 else "docs/configuration.md")
+    page.write_text(text(), encoding="utf-8")

@@ -165,10 +165,3 @@ def test_every_mappable_field_is_one_of_the_contract():
             model = next((one for one in candidates if hasattr(one, "model_fields")), None)
     assert field_kind("signals.anything") is FieldKind.ANY
     assert field_kind("vehicle_status.trip_id") is None
-
-
-def test_the_reference_in_docs_is_the_one_of_the_code():
-    from agent.config.reference import reference  # noqa: PLC0415  beside its only use
-
-    page = Path(__file__).resolve().parents[2] / "docs/configuration.md"
-    assert page.read_text(encoding="utf-8") == reference()

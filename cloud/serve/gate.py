@@ -113,12 +113,12 @@ class Connection:
             await asyncio.wait({library, pump}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             pump.cancel()
-            await asyncio.gather(pump, return_exceptions=True)
+            self._report(*await asyncio.gather(pump, return_exceptions=True))
             if connect.will is not None and self._publishes_will and not self._said_goodbye:
                 self._take(connect.will, lambda _durable: None)
             self._onward_open = False
             self._onward.feed_eof()
-            await asyncio.gather(library, return_exceptions=True)
+            self._report(*await asyncio.gather(library, return_exceptions=True))
             close_promptly(self._writer)
             self.ended.set()
 
@@ -130,6 +130,10 @@ class Connection:
         if not with_will:
             self._forward(Packet(PacketType.DISCONNECT << 4, b"").encode())
         self._writer.transport.abort()
+
+    def _report(self, outcome: BaseException | None) -> None:
+        if isinstance(outcome, Exception):  # a fault of ours or of the library, not the peer's
+            log.error("the connection of %s failed: %r", self.vehicle_id, outcome)
 
     async def _pump(self, idle_s: float) -> None:
         try:

@@ -28,6 +28,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib import import_module
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -103,6 +104,8 @@ async def _serve(settings: Settings, say: Callable[[str], None]) -> None:
         say(f"Map:   {cloud.http_url}")
         say(f"MQTT:  {settings.host}:{cloud.mqtt_port}, for vehicles with a certificate of")
         say(f"       milepost-cloud certs issue VEHICLE_ID --data {settings.data_dir} --out DIR")
+        if not _is_local(settings.host):
+            say("Anybody who can reach this machine can see the map: it has no login.")
         say("Stop with Ctrl-C.")
         if settings.open_browser and _has_screen():
             await asyncio.to_thread(webbrowser.open, cloud.http_url)
@@ -277,6 +280,13 @@ def _url(host: str, port: int) -> str:
     if host in {"", "0.0.0.0", "::"}:  # noqa: S104  compared, not bound
         host = "localhost"
     return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+
+
+def _is_local(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _has_screen() -> bool:

@@ -82,6 +82,24 @@ def test_revoking_ends_a_connection_that_is_open(broker):
         assert van.disconnected.wait(10)
 
 
+def test_a_list_of_revoked_certificates_that_breaks_later_leaves_the_last_one_in_force(
+    broker, caplog
+):
+    revoked, good = broker.identity("van-1"), broker.identity("van-2")
+    broker.authority.revoke("van-1", SystemClock().utc())
+
+    def refused():
+        with broker.vehicle(folder=revoked) as van:
+            return not van.connect()
+
+    wait_until(refused, "the list to be read")
+    broker.authority.revoked_file.write_text("{ broken")
+    wait_until(lambda: "last known list" in caplog.text, "the error")
+    assert refused()
+    with broker.vehicle("van-2", folder=good) as van:
+        assert van.connect()
+
+
 def test_the_servers_own_certificate_is_no_vehicles(broker, tmp_path):
     folder = broker.identity("van-1")
     server = broker.authority.server_file([], SystemClock().utc()).read_bytes()

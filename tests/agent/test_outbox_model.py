@@ -100,11 +100,19 @@ class OutboxModel(RuleBasedStateMachine):
         if key in self.disk:
             self.settled_on_disk[key] = self.disk.pop(key)
 
-    @precondition(lambda self: self.claimed)
     @rule()
     def give_all_back(self):
         given, self.claimed = self.claimed, []
         self.outbox.give_back(given)
+
+    @rule()
+    def everything_that_waits_can_be_claimed(self):
+        self.give_all_back()
+        for kind in Kind:
+            found = self.outbox.claim_live(kind, 10_000) + self.outbox.claim_backlog(kind, 10_000)
+            wanted = {key for key in (*self.memory, *self.disk) if key[0] is kind}
+            assert sorted(self.key(one) for one in found) == sorted(wanted)
+            self.outbox.give_back(found)
 
     @rule()
     def end_in_order(self):

@@ -392,6 +392,25 @@ def test_a_commit_that_fails_changes_nothing(bench):
     assert bench.on_disk() == [1, 2]
 
 
+def test_a_message_acknowledged_during_its_own_commit_is_not_sent_again(bench):
+    bench.put(1, 2)
+    claimed = bench.outbox.claim_live(Kind.SAMPLE, 2)
+    commit = bench.store.commit
+
+    def slow_commit(batch):
+        commit(batch)
+        bench.outbox.acknowledge(claimed[:1])
+
+    bench.store.commit = slow_commit
+    bench.flush()
+    bench.store.commit = commit
+    bench.outbox.give_back(claimed[1:])
+    assert sequences(bench.backlog()) == [2]
+    bench.flush()
+    assert bench.on_disk() == [2]
+    assert bench.outbox.tally().imbalance() == 0
+
+
 def test_an_older_schema_is_migrated_and_keeps_its_rows(tmp_path):
     from sqlite_utils import Database  # noqa: PLC0415  the migration's own tool
 

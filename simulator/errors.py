@@ -6,7 +6,9 @@
     ├── TraceError       a position log cannot be used, e.g. it holds no position at all
     ├── CanLogError      a CAN log cannot be used, e.g. no line of it is a frame
     ├── ServerError      the gpsd server cannot listen, e.g. the port is taken
-    └── BusError         the CAN bus cannot be opened, e.g. there is no can0
+    ├── BusError         the CAN bus cannot be opened, e.g. there is no can0
+    └── DemoError        the demo cannot go on, e.g. an agent of it ended by itself
+                         (``simulator.demo.errors``)
 
     NmeaError            one line is not a usable sentence, e.g. its checksum is wrong;
                          never leaves ``read_trace``, which counts it

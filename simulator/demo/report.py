@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from simulator.relay import RelayCounts
+
 Json = dict[str, Any]
 
 PERCENTILES: Final = ("p50", "p95", "p99")
@@ -73,6 +75,17 @@ def _vehicle(end: VehicleEnd, stored: Json | None) -> Json:
         "dropped_messages": account.get("dropped_messages", {}),
         "seconds_in_mode": account["seconds_in_mode"],
         "events": account["events"],
+    }
+
+
+def network_report(counts: RelayCounts) -> Json:
+    """What the relay between vehicles and broker counted: TLS records, all vehicles."""
+    return {
+        "connections": counts.connections,
+        "connections_refused": counts.refused,
+        "bytes_to_broker": counts.bytes_to_target,
+        "bytes_to_vehicles": counts.bytes_to_client,
+        "bytes_swallowed": counts.bytes_swallowed,
     }
 
 

@@ -31,6 +31,7 @@ from simulator.demo.report import (
     VehicleEnd,
     build_report,
     messages_missing,
+    network_report,
     total_lost,
     write_json,
 )
@@ -114,6 +115,7 @@ class Demo:
             self._screen.say("the network is back")
         ends = self._drain(cloud, vehicles, latency)
         report = self._settle(cloud, ends)
+        report["network"] = network_report(relay.counts)
         return self._conclude(report)
 
     @contextmanager

@@ -83,6 +83,8 @@ def test_ctrl_c_ends_the_looping_demo_in_order_and_the_next_one_starts_anew(star
         assert vehicle["samples_stored"] == vehicle["samples_created"]
         assert vehicle["frames_sent"] > 0
         assert vehicle["samples_duplicated"] == 0
+        assert report["network"]["connections"] == 1
+        assert report["network"]["bytes_to_broker"] > vehicle["bytes_published"]
         run_ids.add(vehicle["run_id"])
     assert len(run_ids) == 2
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import click
 from simulator.demo.cloud import is_free_port, require_free_port
 from simulator.demo.durations import Outage, duration, outage
 from simulator.demo.plan import Plan, built_in_plan, plan_of
-from simulator.demo.run import Demo, DemoOptions, may_open_browser
+from simulator.demo.run import Demo, DemoOptions
 from simulator.demo.screen import Screen
 from simulator.demo.signals import is_synthetic, parse_signal
 from simulator.schedule import require_speed
@@ -162,6 +163,11 @@ def demo(
     with Screen() as screen:
         code = Demo(options, screen).run()
     sys.exit(code)
+
+
+def may_open_browser() -> bool:
+    """Whether there is a screen for one."""
+    return any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"))
 
 
 def _check(

@@ -7,13 +7,11 @@ the cloud stops, the report is made. Whatever goes wrong, no process outlives ``
 
 from __future__ import annotations
 
-import os
-import signal
 import threading
 import webbrowser
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -36,6 +34,7 @@ from simulator.demo.report import (
     write_json,
 )
 from simulator.demo.screen import Screen, StatusLine, span
+from simulator.demo.stopping import stop_signals
 from simulator.demo.summary import summary_lines
 from simulator.demo.vehicle import ReplayOptions, Vehicle
 from simulator.demo.workspace import Workspace
@@ -89,7 +88,7 @@ class Demo:
             SimulatorError: a part of it could not begin, or ended by itself.
         """
         with ExitStack() as stack:
-            stack.enter_context(self._signals())
+            stack.enter_context(stop_signals(self._stopping))
             stack.callback(self._workspace.close)
             self._workspace.open()
             try:
@@ -117,26 +116,6 @@ class Demo:
         report = self._settle(cloud, ends)
         report["network"] = network_report(relay.counts)
         return self._conclude(report)
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Ctrl-C and SIGTERM end the demo in order; a second one ends it at once."""
-
-        def handle(number: int, _frame: object) -> None:
-            if self._stopping.is_set():
-                raise DemoError(
-                    f"stopped at once by a second {signal.Signals(number).name}",
-                    hint="there is no report; what was not delivered is in the vehicles' outboxes",
-                )
-            self._stopping.set()
-
-        numbers = (signal.SIGINT, signal.SIGTERM)
-        before = {number: signal.signal(number, handle) for number in numbers}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     def _start_cloud(self, stack: ExitStack) -> Cloud:
         options, space = self._options, self._workspace
@@ -322,11 +301,6 @@ class Demo:
                 raise Interrupted
             if monotonic_s() > deadline_s:
                 raise DemoError(f"waited {READY_TIMEOUT_S:.0f} s for {what}", hint=hint)
-
-
-def may_open_browser() -> bool:
-    """Whether there is a screen for one."""
-    return any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"))
 
 
 def _mean_progress(vehicles: list[Vehicle]) -> float:

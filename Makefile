@@ -40,7 +40,7 @@ check: $(STAMPS)/dev ## everything but the tests
 
 .PHONY: pytest
 pytest: $(STAMPS)/dev $(STAMPS)/sam apt-packages ## the tests (PYTEST_ARGS="...")
-	$(BIN)/pytest --numprocesses $(PYTEST_WORKERS) --durations 15 $(PYTEST_ARGS)
+	$(BIN)/pytest --numprocesses $(PYTEST_WORKERS) --dist loadgroup --durations 15 $(PYTEST_ARGS)
 
 .PHONY: format
 format: $(STAMPS)/dev ## format and mend what can be mended

@@ -74,26 +74,6 @@ def process_age_s() -> float:
     return max(0.0, uptime_s - started_ticks / os.sysconf("SC_CLK_TCK"))
 
 
-def write_atomically(path: Path, content: Mapping[str, Any]) -> None:
-    """Write JSON so that a power cut leaves the old file or the new one.
-
-    Raises:
-        OSError: it cannot be written; the old file is as it was.
-    """
-    new = path.with_name(f".{path.name}.new")
-    with new.open("w", encoding="utf-8") as file:
-        json.dump(content, file, indent=2)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
 def read_last_run(state_dir: Path) -> tuple[str, int] | None:
     """``run_id`` and last sequence of the last orderly run, from ``last-run.json``."""
     try:

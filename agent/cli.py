@@ -5,41 +5,19 @@ Exit codes: 0 done, 1 failed, 2 wrong usage or config.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Final
 
 import click
 
-from agent.errors import AgentError, ConfigError
-
-DEFAULT_CONFIG: Final = Path("/etc/milepost/agent.toml")
+from agent.cli_common import PROGRAM, config_option, fail
+from agent.errors import AgentError
 
 STOP_MARGIN_S: Final = 15.0
 """For everything at a stop but the drain."""
 
-EXIT_FAILED: Final = 1
-EXIT_USAGE: Final = 2
-
 _SHELLS: Final = ("bash", "zsh", "fish")
-_PROGRAM: Final = "milepost-agent"
-
-config_option: Callable[[Any], Any] = click.option(
-    "--config",
-    "config_file",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default=DEFAULT_CONFIG,
-    show_default=True,
-    help="The agent's TOML file.",
-)
-
-
-def fail(error: AgentError) -> NoReturn:
-    """Print what is wrong and what to do next, and exit."""
-    click.echo(f"{_PROGRAM}: {error}", err=True)
-    sys.exit(EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED)
 
 
 class LazyGroup(click.Group):
@@ -69,7 +47,7 @@ Examples:
   milepost-agent status --config agent.toml
 """,
 )
-@click.version_option(package_name="milepost", prog_name=_PROGRAM)
+@click.version_option(package_name="milepost", prog_name=PROGRAM)
 def cli() -> None:
     """Sample GPS and CAN on a vehicle and deliver every sample."""
 
@@ -144,9 +122,9 @@ def completion(shell: str) -> None:
     script = get_completion_class(shell)
     if script is None:
         raise click.UsageError(f"no completion for {shell}")
-    click.echo(script(cli, {}, _PROGRAM, "_MILEPOST_AGENT_COMPLETE").source())
+    click.echo(script(cli, {}, PROGRAM, "_MILEPOST_AGENT_COMPLETE").source())
 
 
 def main() -> None:
     """The command's entry point."""
-    cli(prog_name=_PROGRAM)
+    cli(prog_name=PROGRAM)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import json
 import logging
 import os
 import subprocess
@@ -18,7 +19,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
-from agent.account import write_atomically
 from agent.config import AgentSettings, CanSettings, GpsSource
 from agent.control import ControlServer
 from agent.delivery import OUTBOX_FILE, Delivery
@@ -26,6 +26,7 @@ from agent.engine.engine import Engine, EngineIdentity
 from agent.engine.state import VehicleState
 from agent.engine.trips import TripKeeper
 from agent.errors import StateError
+from agent.files import write_atomically
 from agent.host import SystemClock, boot_id, new_run_id
 from agent.inputs import Inbox
 from agent.sources.can_bus import CanSource, check_interface
@@ -146,7 +147,8 @@ class Agent:
         if not self._started:
             return
         try:
-            write_atomically(self.settings.state.dir / LAST_RUN_FILE, self.account())
+            account = json.dumps(self.account(), indent=2) + "\n"
+            write_atomically(self.settings.state.dir / LAST_RUN_FILE, account.encode())
         except OSError as error:
             _log.warning("%s cannot be written: %s", LAST_RUN_FILE, error)
 
@@ -157,8 +159,9 @@ class Agent:
     def account(self) -> dict[str, Any]:
         """What was created, delivered and dropped; from any thread."""
         return {
-            **self.delivery.account(),
             **self.engine.account(),
+            # last, so that its books balance at every moment: the engine counts earlier
+            **self.delivery.account(),
             "can": [bus.account() for bus in self._buses],
         }
 

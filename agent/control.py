@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import click
 
-from agent.cli import config_option, fail
+from agent.cli_common import config_option, fail
 from agent.errors import AgentError, ControlError, StateError
 
 LOG = logging.getLogger("agent.control")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from agent.cli import config_option, fail
+from agent.cli_common import config_option, fail
 from agent.delivery import OUTBOX_FILE
 from agent.errors import AgentError, StateError
 

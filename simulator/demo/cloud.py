@@ -59,6 +59,8 @@ class Cloud:
             said = json.loads((self.data / "serve.json").read_text(encoding="utf-8"))
         except (OSError, json.JSONDecodeError):
             return False
+        if said["pid"] != self.child.pid:
+            return False  # left behind by a server that was killed
         self.mqtt_port, self.http_url = int(said["mqtt_port"]), str(said["http_url"])
         return True
 

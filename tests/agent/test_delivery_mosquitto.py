@@ -290,6 +290,10 @@ def test_killed_again_and_again_while_online_nothing_is_lost_but_the_last_interv
         # one more than was told may have been recorded
         assert {(run, n - 1) for run, n in heard if n > 1} <= everything
         assert imbalance(last.account()) == 0
-        statuses = [decode_status(payload) for payload in listener.on(STATUS)]
-        mine = [status for status in statuses if status.run_id == "0000000f"]
-        assert mine[0].previous_run.run_id == "00000003"
+
+        def mine():
+            statuses = [decode_status(payload) for payload in listener.on(STATUS)]
+            return [status for status in statuses if status.run_id == "0000000f"]
+
+        wait(mine, "no status heard")
+        assert mine()[0].previous_run.run_id == "00000003"

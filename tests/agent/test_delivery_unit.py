@@ -12,10 +12,10 @@ from agent.account import (
     imbalance,
     process_age_s,
     read_last_run,
-    write_atomically,
 )
 from agent.control import ControlServer, ask
 from agent.errors import ControlError, StateError
+from agent.files import write_atomically
 from agent.sd_notify import SystemdNotifier
 from contract import Event, Mode, decode_status
 from tests.fakes.delivering_vehicle import RealTime, make_delivery, make_sample
@@ -123,8 +123,8 @@ def test_the_status_names_the_run_before_and_where_it_ended(start):
 
 def test_the_run_before_is_known_from_last_run_json_when_the_outbox_is_gone(start, tmp_path):
     (tmp_path / "state").mkdir()
-    write_atomically(
-        tmp_path / "state" / "last-run.json", {"run_id": "00000099", "last_sequence": 41}
+    (tmp_path / "state" / "last-run.json").write_text(
+        '{"run_id": "00000099", "last_sequence": 41}', encoding="utf-8"
     )
     transport = FakeTransport(auto_ack=True)
     start(transport)
@@ -163,8 +163,8 @@ def test_bad_last_run_files_are_taken_as_none(tmp_path):
 
 def test_written_state_replaces_the_old_in_one_step(tmp_path):
     path = tmp_path / "last-run.json"
-    write_atomically(path, {"run_id": "a", "last_sequence": 1})
-    write_atomically(path, {"run_id": "b", "last_sequence": 2})
+    write_atomically(path, b'{"run_id": "a", "last_sequence": 1}')
+    write_atomically(path, b'{"run_id": "b", "last_sequence": 2}')
     assert read_last_run(tmp_path) == ("b", 2)
     assert [entry.name for entry in tmp_path.iterdir()] == ["last-run.json"]
 

@@ -231,7 +231,8 @@ def test_the_position_is_stored_soon_after_the_sample_was_made(data_dir):
         assert cloud.stop() == 0
     report = json.loads(milepost_cloud("report", "--data", data_dir, "--json").stdout)
     latency = report["latency_ms"]
-    assert latency["count"] == 20
+    # samples that reach the function together move the position once
+    assert 1 <= latency["count"] <= 20
     assert 0 < latency["p50"] <= latency["p95"] <= latency["p99"]
 
 

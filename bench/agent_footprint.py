@@ -8,6 +8,7 @@ is in a trip (5 samples/s) and lasts ``--duration`` seconds.
 
 CPU is user plus system time of the agent's process; PSS and RSS are the kernel's
 (``smaps_rollup``), taken at the end; bytes written are ``write_bytes`` of ``/proc/PID/io``.
+Latency is from a sample's creation to its position being stored, as the cloud counts it.
 """
 
 from __future__ import annotations
@@ -132,10 +133,18 @@ def measure(folder: Path, duration_s: float) -> dict[str, Any]:
         )  # fmt: skip
         try:
             with running("agent", "run", "--config", config, log=folder / "agent.log") as agent:
-                return watch(agent.pid, folder / "run", duration_s)
+                figures = watch(agent.pid, folder / "run", duration_s)
         finally:
             gps.stop()
             can.stop()
+    report = subprocess.run(
+        [sys.executable, "-m", "cloud", "report", "--data", str(data), "--json"],
+        cwd=ROOT, check=True, capture_output=True,
+    )  # fmt: skip
+    latency_ms = json.loads(report.stdout)["latency_ms"]
+    return figures | {
+        f"latency_{name}_ms": round(latency_ms[name], 1) for name in ("p50", "p95", "p99")
+    }
 
 
 def watch(pid: int, runtime_dir: Path, duration_s: float) -> dict[str, Any]:

@@ -139,11 +139,11 @@ def decode_batch_rows(payload: bytes) -> list[Json]:
     ):
         raise ContractError("batch", f"claims {count} samples of {column_count} fields")
     rows: list[Json] = [{} for _ in range(count)]
+    groups: dict[Path, list[Json | None]] = {(): [*rows]}
     for _ in range(column_count):
         path = _read_path(reader)
-        for row, value in zip(rows, read_column(reader, count), strict=True):
-            if value is not ABSENT:
-                _place(row, path, value)
+        group = groups.setdefault(path[:-1], [None] * count)
+        _place(rows, group, path, read_column(reader, count))
     if not reader.at_end():
         raise ContractError("batch", "has bytes after its last column")
     return rows
@@ -189,13 +189,27 @@ def _read_path(reader: Reader) -> Path:
     return tuple(path)
 
 
-def _place(row: Json, path: Path, value: Any) -> None:
+def _place(rows: list[Json], group: list[Json | None], path: Path, values: list[Any]) -> None:
+    """Put a column's values into the rows.
+
+    ``group`` keeps each row's object that the path's last key belongs to, None until it is
+    first needed: a row where every value of a group is absent has no such object.
+    """
     *parents, last = path
+    for index, value in enumerate(values):
+        if value is not ABSENT:
+            at = group[index]
+            if at is None:
+                at = group[index] = _object_at(rows[index], parents, path)
+            if last in at:
+                raise ContractError("batch", f"has two values at {'.'.join(path)}")
+            at[last] = value
+
+
+def _object_at(row: Json, parents: Sequence[str], path: Path) -> Json:
     at = row
     for key in parents:
         at = at.setdefault(key, {})
         if not isinstance(at, dict):
             raise ContractError("batch", f"has a value and an object at {'.'.join(path)}")
-    if last in at:
-        raise ContractError("batch", f"has two values at {'.'.join(path)}")
-    at[last] = value
+    return at

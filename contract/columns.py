@@ -84,12 +84,19 @@ class Reader:
 
     def byte(self) -> int:
         """The next byte as a number."""
-        return self.take(1)[0]
+        at = self._at
+        if at == len(self._data):
+            raise ContractError("batch", "ends too early")
+        self._at = at + 1
+        return self._data[at]
 
     def varint(self) -> int:
         """An unsigned LEB128 number of at most 10 bytes."""
-        value = 0
-        for shift in range(0, 70, 7):
+        value = self.byte()
+        if value < 0x80:
+            return value
+        value &= 0x7F
+        for shift in range(7, 70, 7):
             byte = self.byte()
             value |= (byte & 0x7F) << shift
             if byte < 0x80:

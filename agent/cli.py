@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage or config.
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Final
@@ -127,4 +128,10 @@ def completion(shell: str) -> None:
 
 def main() -> None:
     """The command's entry point."""
-    cli(prog_name=PROGRAM)
+    try:
+        cli(prog_name=PROGRAM)
+    except ModuleNotFoundError as error:
+        sys.exit(
+            f"{PROGRAM}: {error.name} is not installed; "
+            "install what this command needs: pip install 'milepost[agent]'"
+        )

@@ -5,6 +5,7 @@ Exit codes: 0 ok, 1 failed (the message says what to do next), 2 wrong usage.
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -180,4 +181,10 @@ def completion(shell: str) -> None:
 
 def main() -> None:
     """Entry point of ``milepost-sim``."""
-    cli(prog_name=PROGRAM)
+    try:
+        cli(prog_name=PROGRAM)
+    except ModuleNotFoundError as error:
+        sys.exit(
+            f"{PROGRAM}: {error.name} is not installed; "
+            "install what this command needs: pip install 'milepost[simulator]'"
+        )

@@ -16,7 +16,10 @@ pytestmark = pytest.mark.timeout(300)
 def wheel(tmp_path_factory):
     folder = tmp_path_factory.mktemp("wheel")
     subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, ROOT],
+        [
+            *(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-index"),
+            *("--no-build-isolation", "--wheel-dir", folder, ROOT),
+        ],
         check=True,
         timeout=240,
     )
@@ -57,3 +60,22 @@ def test_its_commands_run_from_it(wheel, tmp_path):
         check=True,
     )
     assert where.stdout.startswith(str(site))
+
+
+@pytest.mark.parametrize(
+    ("package", "words", "library"),
+    [("agent", ["check-config"], "pydantic"), ("simulator", ["demo"], "rich")],
+)
+def test_a_missing_extra_is_named_with_the_command_that_installs_it(
+    package, words, library, tmp_path
+):
+    program = (
+        f"import sys; sys.modules[{library!r}] = None\n"
+        f"from {package}.cli import main\nsys.argv[1:] = {words!r}\nmain()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert f"pip install 'milepost[{package}]'" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,6 +1,7 @@
 """What every test may use: real peers by name, the recorded traces, free ports."""
 
 import os
+import random
 import shutil
 import socket
 from pathlib import Path
@@ -35,14 +36,54 @@ def pytest_runtest_setup(item):
         pytest.skip(f"no recorded traces at {TRACES}; set MILEPOST_TRACES")
 
 
+def pytest_collection_finish(session):
+    """Fail where the groups of tests would be torn apart without a word: three demos at once."""
+    if not getattr(session.config.option, "loadgroup", False):
+        return
+    for item in session.items:
+        if item.get_closest_marker("xdist_group") and "@" not in item.nodeid:
+            raise pytest.UsageError("this pytest-xdist ignores xdist_group with this pytest")
+
+
+def _own_ports():
+    """Ports that the kernel gives to nobody by itself, and that no other worker chooses.
+
+    A port from the kernel's own range may be taken, between asking and listening, by any
+    connection that goes out; one that dials it while nobody listens may even reach itself.
+    """
+    try:
+        given = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii")
+        end = int(given.split()[0])
+    except OSError:
+        end = 0
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    ports = list(range(10_000 + worker % 8, end if end > 12_000 else 32_768, 8))
+    random.SystemRandom().shuffle(ports)
+    return ports
+
+
+PORTS = _own_ports()
+
+
+def _is_free(port):
+    """Whether TCP and UDP have it."""
+    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+        with socket.socket(socket.AF_INET, kind) as probe:
+            try:
+                probe.bind(("", port))
+            except OSError:
+                return False
+    return True
+
+
 @pytest.fixture
 def free_port():
-    """A function that gives a TCP port on loopback that was free a moment ago."""
+    """A function that gives a port, free for TCP and UDP, never the same one twice."""
 
     def choose():
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            return probe.getsockname()[1]
+        while not _is_free(port := PORTS.pop()):
+            pass
+        return port
 
     return choose
 

@@ -55,6 +55,7 @@ class Statuses(dict):
         ("telemetry/van-1/batch", b"MPB\x01...", TELEMETRY, "batch_base64"),
         ("status/van-1", status_json(), STATUS, "state"),
     ],
+    ids=["telemetry", "events", "batch", "status"],  # the payloads hold the time of day
 )
 def test_every_topic_goes_where_the_template_sends_it(dispatcher, topic, payload, stream, added):
     (entry,) = dispatcher.route(message(topic, payload))

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from cloud.errors import ConfigError
-from cloud.pki import write_atomically
+from cloud.files import write_atomically
 
 LOCK_NAME: Final = "serve.lock"
 READY_NAME: Final = "serve.json"

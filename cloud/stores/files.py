@@ -6,15 +6,13 @@ only, and the same key again replaces it.
 
 from __future__ import annotations
 
-import contextlib
-import os
-import threading
 from pathlib import Path, PurePosixPath
 
 import pyarrow.parquet as pq
 from pyarrow import ArrowException
 
 from cloud.errors import StoreError
+from cloud.files import write_atomically
 
 
 class FileArchive:
@@ -33,18 +31,10 @@ class FileArchive:
         if not parts or key.startswith("/") or ".." in parts:
             raise StoreError(f"the archive has no place for the key {key!r}")
         target = self.root.joinpath(*parts)
-        beside = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            with beside.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(target)
-            _sync_folder(target.parent)
+            write_atomically(target, content, 0o644)
         except OSError as error:
-            with contextlib.suppress(OSError):  # it may never have been made
-                beside.unlink()
             raise StoreError(f"cannot write {target}: {error}", hint="Is the disk full?") from error
 
     def rows(self) -> int:
@@ -60,11 +50,3 @@ class FileArchive:
             except (OSError, ArrowException) as error:
                 raise StoreError(f"cannot read {path}: {error}") from error
         return total
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

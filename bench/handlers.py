@@ -16,6 +16,7 @@ import argparse
 import base64
 import json
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -23,6 +24,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from cloud.clock import SystemClock, from_milliseconds
 from cloud.fleet import Fleet
@@ -33,6 +36,7 @@ from cloud.ports import EnrichedSample, Vehicle
 from cloud.stores import Stores
 from cloud.stores.sqlite import SqliteStores
 from contract import decode_sample, encode, encode_batch_rows, validate_sample
+from tests.fakes.seed import SEED
 
 RECORDS = 500
 """The template's BatchSize for enrich."""
@@ -105,37 +109,15 @@ class Feed:
 def _sample(sequence: int) -> dict[str, Any]:
     moment = START + timedelta(seconds=sequence / 10)
     return {
-        "schema_version": 1,
+        **SEED,
         "vehicle_id": f"van-{sequence % VEHICLES}",
-        "run_id": "f3a1c2d4",
         "sequence": sequence,
         "timestamp": f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z",
-        "time_quality": "gps",
         "location": {
+            **SEED["location"],
             "lat": 50.1105 + sequence % 997 * 1e-5,
             "lon": 8.6821 + sequence % 991 * 1e-5,
-            "altitude": 112.5,
-            "accuracy": 5.2,
         },
-        "battery": {
-            "percent": 68,
-            "voltage": 48.2,
-            "current": 3.5,
-            "temperature": 32.1,
-            "charging": False,
-        },
-        "motion": {
-            "speed_kmh": 18.5,
-            "heading": 245,
-            "acceleration": {"x": 0.2, "y": -0.1, "z": 9.8},
-        },
-        "vehicle_status": {
-            "locked": False,
-            "in_use": True,
-            "trip_id": "a1b2c3d4-e5f6-7890-abcd-ef1234567890",
-        },
-        "diagnostics": {"odometer_km": 2458, "error_codes": [], "last_maintenance_km": 2100},
-        "signals": {"engine_rpm": 2150, "engine_status": "running", "fuel_level_pct": 75},
     }
 
 

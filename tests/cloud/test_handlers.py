@@ -18,6 +18,7 @@ from cloud.handlers.archive_schema import SAMPLES, Row, to_parquet, unknown_fiel
 from contract import decode_sample, encode_batch_rows
 from tests.fakes import kinesis
 from tests.fakes.kinesis import Flaky, failed, lambda_event, selected, selected_batch
+from tests.fakes.seed import SEED
 
 
 def tick(sequence, second, vehicle_id="van-1", **groups):
@@ -58,23 +59,20 @@ def test_the_same_event_twice_changes_nothing(installation):
     ]
     for handle in handlers:
         assert failed(handle(data, None)) == []
-    before = [
-        installation.history("van-1"),
-        installation.position("van-1"),
-        installation.letters(),
-        installation.told(),
-        installation.objects(),
-    ]
+
+    def everything():
+        return [
+            installation.history("van-1"),
+            installation.position("van-1"),
+            installation.letters(),
+            installation.told(),
+            installation.objects(),
+        ]
+
+    before = everything()
     for handle in handlers:
         assert failed(handle(data, None)) == []
-    after = [
-        installation.history("van-1"),
-        installation.position("van-1"),
-        installation.letters(),
-        installation.told(),
-        installation.objects(),
-    ]
-    assert after == before
+    assert everything() == before
     assert before[3] == ["battery_low opened"]
     assert len(before[2]) == 1
 
@@ -149,7 +147,7 @@ def test_the_position_has_what_the_map_shows(installation):
     track_position.build(installation.stores)(lambda_event(selected(row)), None)
     shown = installation.position("12345")
     assert (shown["speed_kmh"], shown["heading"], shown["battery_percent"]) == (18.5, 245, 68)
-    assert (shown["charging"], shown["trip_id"]) == (False, "a1b2c3d4-e5f6")
+    assert (shown["charging"], shown["trip_id"]) == (False, SEED["vehicle_status"]["trip_id"])
 
 
 def test_a_sample_from_the_future_or_without_a_place_does_not_move_the_vehicle(installation):
@@ -243,7 +241,7 @@ def test_every_field_of_a_sample_is_read_back(installation):
         "acceleration_z_mps2": 9.8,
         "locked": False,
         "in_use": True,
-        "trip_id": "a1b2c3d4-e5f6",
+        "trip_id": SEED["vehicle_status"]["trip_id"],
         "odometer_km": 2458.0,
         "last_maintenance_km": 2100.0,
         "error_codes": ["P0420"],

@@ -6,6 +6,7 @@ import json
 from cloud.errors import StoreError
 from cloud.ports import EnrichedSample
 from contract import decode_sample
+from tests.fakes.seed import SEED
 
 RUN = "f3a1c2d4"
 RECEIVED_MS = 1_736_951_540_000
@@ -31,27 +32,9 @@ def at(lat, lon, **more):
 
 
 def full_sample(sequence=1, **changes):
-    """The contract's example."""
-    return {
-        **sample("12345", sequence),
-        "location": {"lat": 50.1105, "lon": 8.6821, "altitude": 112.5, "accuracy": 5.2},
-        "battery": {
-            "percent": 68,
-            "voltage": 48.2,
-            "current": 3.5,
-            "temperature": 32.1,
-            "charging": False,
-        },
-        "motion": {
-            "speed_kmh": 18.5,
-            "heading": 245,
-            "acceleration": {"x": 0.2, "y": -0.1, "z": 9.8},
-        },
-        "vehicle_status": {"locked": False, "in_use": True, "trip_id": "a1b2c3d4-e5f6"},
-        "diagnostics": {"odometer_km": 2458, "error_codes": ["P0420"], "last_maintenance_km": 2100},
-        "signals": {"engine_rpm": 2150, "engine_status": "running", "fuel_level_pct": 75},
-        **changes,
-    }
+    """The contract's example with a trouble code."""
+    diagnostics = {**SEED["diagnostics"], "error_codes": ["P0420"]}
+    return {**SEED, "sequence": sequence, "diagnostics": diagnostics, **changes}
 
 
 def event(vehicle_id="van-1", sequence=1, event_type="trip_started", **more):

@@ -29,7 +29,7 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 REQUIREMENTS: Final = ROOT / "cloud" / "requirements-lambda.txt"
 OURS: Final = ("cloud", "contract")
 NOT_OURS: Final = (
-    *("serve", "web", "deploy", "iotsql", "cli", "cli.py", "__main__.py", "pki.py"),
+    *("serve", "web", "deploy", "iotsql", "cli", "pki", "__main__.py"),
     *("template.py", "template.yaml", "requirements-lambda.txt"),
 )
 """Parts of ``cloud/`` that belong to one machine and need what is not bundled."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 import signal
-import threading
 from collections.abc import Callable
+from queue import Empty, SimpleQueue
 from types import FrameType
 from typing import Final, Protocol
 
@@ -72,11 +72,12 @@ def run(
     Raises:
         AgentError: the start failed; everything was stopped again.
     """
-    stopping = threading.Event()
+    # A handler may interrupt the very wait that it ends, or itself. An Event deadlocks then,
+    # on its own lock; the put of a SimpleQueue is made for it.
+    told: SimpleQueue[int] = SimpleQueue()
 
     def on_signal(number: int, _frame: FrameType | None) -> None:
-        _log.info("%s: stopping", signal.Signals(number).name)
-        stopping.set()
+        told.put(number)
 
     previous = {
         number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)
@@ -86,16 +87,24 @@ def run(
         notifier.ready()
         interval_s = notifier.watchdog_interval_s
         is_stuck = False
-        while not stopping.wait(interval_s or IDLE_WAIT_S):
+        while (number := _wait_for(told, interval_s or IDLE_WAIT_S)) is None:
             idle_s = monotonic_s() - supervised.progress()
             if idle_s <= STUCK_AFTER_S:
                 notifier.watchdog()
             elif interval_s and not is_stuck:
                 _log.error("no progress for %.0f s; waiting for the watchdog", idle_s)
             is_stuck = idle_s > STUCK_AFTER_S
+        _log.info("%s: stopping", signal.Signals(number).name)
     finally:
         notifier.stopping()
         notifier.extend_timeout(stop_takes_s)
         supervised.stop()
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def _wait_for(told: SimpleQueue[int], timeout_s: float) -> int | None:
+    try:
+        return told.get(timeout=timeout_s)
+    except Empty:
+        return None

@@ -16,6 +16,7 @@ from simulator.can_log import CanLogCounts
 from simulator.can_player import CanPlayer
 from simulator.gpsd_server import Begin, GpsdServer, Stamp
 from simulator.progress import ProgressBars
+from simulator.stopping import Stopping
 from simulator.trace import Trace, read_trace
 
 _REFRESH_S: Final = 0.2
@@ -127,9 +128,9 @@ def _player(wanted: Replay) -> CanPlayer | None:
 
 
 @contextmanager
-def _stop_signals() -> Iterator[threading.Event]:
-    """An event that Ctrl-C and SIGTERM set."""
-    stopping = threading.Event()
+def _stop_signals() -> Iterator[Stopping]:
+    """What Ctrl-C and SIGTERM set."""
+    stopping = Stopping()
     before = {
         number: signal.signal(number, lambda *_: stopping.set())
         for number in (signal.SIGINT, signal.SIGTERM)
@@ -141,7 +142,7 @@ def _stop_signals() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def _wait(stopping: threading.Event, until: threading.Event, bars: ProgressBars) -> None:
+def _wait(stopping: Stopping, until: threading.Event, bars: ProgressBars) -> None:
     while not (stopping.is_set() or until.is_set()):
         until.wait(_REFRESH_S)
         bars.refresh()

@@ -7,7 +7,6 @@ the cloud stops, the report is made. Whatever goes wrong, no process outlives ``
 
 from __future__ import annotations
 
-import threading
 import webbrowser
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -39,6 +38,7 @@ from simulator.demo.summary import summary_lines
 from simulator.demo.vehicle import ReplayOptions, Vehicle
 from simulator.demo.workspace import Workspace
 from simulator.relay import Relay
+from simulator.stopping import Stopping
 
 Json = dict[str, Any]
 
@@ -77,7 +77,7 @@ class Demo:
         self._options = options
         self._screen = screen
         self._workspace = Workspace(options.data)
-        self._stopping = threading.Event()
+        self._stopping = Stopping()
         self._line = StatusLine()
         self._status_s = 0.0
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from simulator.demo.errors import DemoError
+from simulator.stopping import Stopping
 
 
 @contextmanager
-def stop_signals(stopping: threading.Event) -> Iterator[None]:
+def stop_signals(stopping: Stopping) -> Iterator[None]:
     """Set ``stopping`` on the first signal; raise DemoError in the main thread on the next."""
 
     def handle(number: int, _frame: object) -> None:

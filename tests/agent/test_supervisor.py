@@ -15,6 +15,7 @@ class FakeNotifier:
         self.watchdog_interval_s = interval_s
         self.told = []
         self.beat = threading.Event()
+        """The watchdog was fed."""
 
     def ready(self):
         self.told.append("ready")
@@ -48,22 +49,35 @@ class FakeAgent:
         return self.progress_s
 
 
-def run(agent, notifier, now_s=0.0, signal_after=None):
-    """Run in this thread; another sends the signal."""
+class CountingClock:
+    """Stands still at ``now_s``; ``looked`` is set once the agent was looked at three times."""
+
+    def __init__(self, now_s):
+        self.now_s = now_s
+        self.looked = threading.Event()
+        self._looks = 0
+
+    def __call__(self):
+        self._looks += 1
+        if self._looks == 3:
+            self.looked.set()
+        return self.now_s
+
+
+def run(agent, notifier, clock=None, signal_after=None):
+    """Run in this thread; another sends the signal, never before the handler is there."""
 
     def send():
-        if signal_after is not None:
-            signal_after.wait(5)
-        else:
-            threading.Event().wait(0.3)
-        os.kill(os.getpid(), signal.SIGTERM)
+        if signal_after.wait(20):
+            os.kill(os.getpid(), signal.SIGTERM)
 
+    clock = clock or CountingClock(0.0)
     before = signal.getsignal(signal.SIGTERM)
-    sender = threading.Thread(target=send)
-    if not agent.start_fails:
+    sender = threading.Thread(target=send, name="sender")
+    if signal_after is not None:
         sender.start()
     try:
-        supervisor.run(agent, notifier=notifier, stop_takes_s=25, monotonic_s=lambda: now_s)
+        supervisor.run(agent, notifier=notifier, stop_takes_s=25, monotonic_s=clock)
     finally:
         if sender.ident is not None:
             sender.join()
@@ -81,7 +95,8 @@ def test_a_healthy_agent_is_ready_feeds_the_watchdog_and_stops_on_sigterm():
 
 def test_an_agent_without_progress_does_not_feed_the_watchdog():
     agent, notifier = FakeAgent(progress_s=0.0), FakeNotifier(0.01)
-    run(agent, notifier, now_s=supervisor.STUCK_AFTER_S + 1)
+    clock = CountingClock(supervisor.STUCK_AFTER_S + 1)
+    run(agent, notifier, clock, signal_after=clock.looked)
     assert "watchdog" not in notifier.told
     assert agent.calls == ["start", "stop"]
 

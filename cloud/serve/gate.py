@@ -92,7 +92,7 @@ class Connection:
             ProtocolError, OSError, EOFError, TimeoutError: no CONNECT came.
         """
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            packet = await read_packet(self._reader, MAX_CONNECT_BYTES)
+            packet = await read_packet(self._reader, MAX_CONNECT_BYTES, only=PacketType.CONNECT)
         connect = decode_connect(packet)
         if connect.protocol != "MQTT" or connect.level != 4:
             self._writer.write(connack(ConnectRefusal.PROTOCOL_VERSION))

@@ -96,14 +96,21 @@ class Publish:
         return Packet((PacketType.PUBLISH << 4) | int(self.retain), body).encode()
 
 
-async def read_packet(reader: asyncio.StreamReader, max_bytes: int = MAX_PACKET_BYTES) -> Packet:
-    """The next packet.
+async def read_packet(
+    reader: asyncio.StreamReader,
+    max_bytes: int = MAX_PACKET_BYTES,
+    *,
+    only: PacketType | None = None,
+) -> Packet:
+    """The next packet; with ``only``, another type is turned down by its first byte.
 
     Raises:
-        ProtocolError: no MQTT, or longer than allowed.
+        ProtocolError: no MQTT, of another type, or longer than allowed.
         asyncio.IncompleteReadError, OSError: the connection ended.
     """
     first_byte = (await reader.readexactly(1))[0]
+    if only is not None and first_byte >> 4 != only:
+        raise ProtocolError(f"the packet is no {only.name}; its first byte is {first_byte:#04x}")
     length = 0
     for shift in (0, 7, 14, 21):
         byte = (await reader.readexactly(1))[0]

@@ -75,6 +75,11 @@ def test_a_length_of_five_bytes_is_refused():
         read(b"\x30\xff\xff\xff\xff\x01")
 
 
+def test_another_type_than_asked_for_is_turned_down_by_its_first_byte():
+    with pytest.raises(ProtocolError, match="no CONNECT"):
+        read(b"G", only=PacketType.CONNECT)
+
+
 def test_a_packet_that_is_cut_short_is_the_end():
     with pytest.raises(EOFError):
         read(b"\x30\x05ab")

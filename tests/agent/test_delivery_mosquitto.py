@@ -153,8 +153,9 @@ def test_a_broker_that_is_killed_and_comes_back_costs_no_sample(
             tmp_path / "state", relay.port, vehicle, limits=QUICK, flush_interval_s=0.1
         )
         with MosquittoSub(listener_identity, broker.port) as listener:
+            wait(lambda: delivery.publisher.connected, "not connected")
             record(delivery, 1, 50, pause_s=0.01)
-            listener.wait_for(TELEMETRY, 40)
+            wait(lambda: len(sequences_heard(listener)) >= 40, "40 samples are not heard")
             broker.kill()
             wait(lambda: not delivery.publisher.connected, "the loss was not noticed")
             # what it acknowledged and had not yet passed on died with it
@@ -193,7 +194,10 @@ def test_a_half_open_link_is_found_by_the_missing_puback_and_nothing_is_lost(
         relay.thaw()
         relay.mend()
         wait(lambda: delivery.outbox.waiting() == 0, "not drained after the link came back")
-        assert {n for _, n in sequences_heard(listener)} == set(range(1, 111))
+        wait(
+            lambda: {n for _, n in sequences_heard(listener)} == set(range(1, 111)),
+            "a sample is missing",
+        )
         assert imbalance(delivery.account()) == 0
 
 
@@ -222,16 +226,24 @@ def test_live_batches_reach_the_listener_and_decode(
             tmp_path / "state", broker.port, vehicle, delivery=DeliverySettings(batch_s=0.5)
         )
         wait(lambda: delivery.publisher.connected, "not connected")
-        record(delivery, 1, 100, pause_s=0.01)
-        delivery.stop(5)
+        record(delivery, 1, 100)
         wait(lambda: len(sequences_heard(listener)) >= 100, "not all heard")
+        delivery.stop(5)
         assert sorted(n for _, n in sequences_heard(listener)) == list(range(1, 101))
-        assert listener.on(TELEMETRY) == []
-        assert 1 <= len(listener.on(BATCH)) <= 5
+        assert listener.on(BATCH)
+        # a sample that is alone when its batch is due goes as JSON
+        assert len(listener.on(BATCH)) + len(listener.on(TELEMETRY)) <= 5
+
+
+KEPT_AFTER_S = 1.5
+"""What was recorded so long before a kill is on disk: the flush interval, and a slow disk."""
 
 
 def run_and_kill(state_dir, port, vehicle, run_id, after_s):
-    """Start a recording process, kill -9 it; its ``{sequence: recorded_s}`` and the time."""
+    """Start a recording process, kill -9 it ``after_s`` after its 20th sample.
+
+    Gives ``{sequence: recorded_s}`` and the time of the kill.
+    """
     given = {"state_dir": str(state_dir), "port": port, "run_id": run_id, "rate": 100, **vehicle}
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.fakes.delivering_vehicle", json.dumps(given)],
@@ -240,11 +252,11 @@ def run_and_kill(state_dir, port, vehicle, run_id, after_s):
         text=True,
     )
     try:
-        first = process.stdout.readline()
+        first = "".join(process.stdout.readline() for _ in range(20))
         time.sleep(after_s)
     finally:
+        killed_s = time.monotonic()  # before: nothing recorded later may count as old
         process.kill()
-        killed_s = time.monotonic()
         rest = process.communicate()[0]
     lines = [line.split() for line in (first + rest).splitlines()]
     return {int(line[0]): float(line[1]) for line in lines if len(line) == 2}, killed_s
@@ -256,14 +268,14 @@ def rows(state_dir):
         return set(db.execute("SELECT run_id, sequence FROM samples"))
 
 
-@pytest.mark.parametrize("after_s", [1.3, 1.9])
+@pytest.mark.parametrize("after_s", [1.6, 2.2])
 def test_killed_while_offline_it_keeps_all_but_the_last_flush_interval(
     after_s, vehicle, tmp_path, free_port
 ):
     recorded, killed_s = run_and_kill(tmp_path, free_port(), vehicle, "0000000a", after_s)
     kept = rows(tmp_path)
-    old = {n for n, at_s in recorded.items() if at_s < killed_s - 1.0}
-    assert len(old) > 10
+    old = {n for n, at_s in recorded.items() if at_s < killed_s - KEPT_AFTER_S}
+    assert len(old) >= 20
     assert {("0000000a", n) for n in old} <= kept
 
 
@@ -278,15 +290,17 @@ def test_killed_again_and_again_while_online_nothing_is_lost_but_the_last_interv
             if number == 2:
                 relay.cut()
             recorded, killed_s = run_and_kill(
-                state, relay.port, vehicle, run_id, 0.9 + 0.23 * number
+                state, relay.port, vehicle, run_id, 1.1 + 0.23 * number
             )
             relay.mend()
             everything |= {(run_id, n) for n in recorded}
-            wanted |= {(run_id, n) for n, at_s in recorded.items() if at_s < killed_s - 1.0}
+            wanted |= {
+                (run_id, n) for n, at_s in recorded.items() if at_s < killed_s - KEPT_AFTER_S
+            }
         last = deliveries(state, relay.port, vehicle, run_id="0000000f", limits=QUICK)
         wait(lambda: last.outbox.waiting() == 0, "not drained")
+        wait(lambda: wanted <= set(sequences_heard(listener)), "a sample is missing")
         heard = set(sequences_heard(listener))
-        assert wanted <= heard
         # one more than was told may have been recorded
         assert {(run, n - 1) for run, n in heard if n > 1} <= everything
         assert imbalance(last.account()) == 0

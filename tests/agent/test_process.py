@@ -1,7 +1,6 @@
 """The real process: ``milepost-agent run`` with gpsd, CAN and a Mosquitto over mutual TLS."""
 
 import json
-import random
 import signal
 import subprocess
 import sys
@@ -43,7 +42,7 @@ class Vehicle:
         self.pki = Pki(folder / "pki")
         identity = self.pki.vehicle("van-1")
         self.broker_port = free_port()
-        self.can_port = random.randrange(20_000, 60_000)
+        self.can_port = free_port()
         self.gpsd = ScriptedGpsd(devices=[{"path": "/dev/gps0", "cycle": 1.0}])
         (folder / "car.dbc").write_text(DBC)
         self.config = folder / "agent.toml"

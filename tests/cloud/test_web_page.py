@@ -1,4 +1,5 @@
 import re
+import time
 from datetime import timedelta, timezone
 from urllib.parse import urlsplit
 
@@ -13,7 +14,7 @@ from tests.fakes.live_map import (
     square,
 )
 
-pytestmark = pytest.mark.needs("chromium")
+pytestmark = [pytest.mark.needs("chromium"), pytest.mark.xdist_group("browser")]
 
 HOSTILE = '<img src=x onerror="window.hacked=1">"\'`${window.hacked=2}</script>{{hacked}}'
 SVG_TILE = '<svg xmlns="http://www.w3.org/2000/svg" width="256" height="256"/>'
@@ -78,6 +79,25 @@ class Visit:
     def text(self, selector):
         return self.page.locator(selector).inner_text()
 
+    def until(self, condition, what):
+        """Let the page go on until ``condition()`` is true."""
+        deadline = time.monotonic() + 20
+        while not condition():
+            assert time.monotonic() < deadline, what
+            self.page.wait_for_timeout(50)
+
+    def at_rest(self, vehicle_id):
+        """``where`` the marker is once it stays there for a while."""
+        places = [None]
+
+        def rests():
+            self.page.wait_for_timeout(300)
+            places.append(self.where(vehicle_id))
+            return places[-1] == places[-2]
+
+        self.until(rests, f"the marker of {vehicle_id} never came to rest")
+        return places[-1]
+
 
 @pytest.fixture
 def visit(browser):
@@ -101,10 +121,10 @@ def test_the_marker_moves_and_an_alert_comes_and_goes_without_a_reload(fleet, vi
         page = seen.page
         page.wait_for_selector(".fleet-marker[data-vehicle='van-1']")
         page.evaluate("window.same = true")
-        before = seen.where("van-1")
+        before = seen.at_rest("van-1")
         fleet.report("van-1", 50.11, 8.68, speed=52, heading=45, percent=40)
         page.wait_for_function("document.querySelector('.row .speed').innerText.includes('52')")
-        after = seen.where("van-1")
+        after = seen.at_rest("van-1")
         assert after[0] > before[0] + 20
         assert after[1] < before[1] - 20
         assert "40 %" in seen.text(".row[data-vehicle='van-1'] .battery")
@@ -121,12 +141,12 @@ def test_the_marker_moves_and_an_alert_comes_and_goes_without_a_reload(fleet, vi
         page.wait_for_selector(".alert-row")
         assert "Battery low" in seen.text(".alert-row")
         assert "Van 1 · 11 %" in seen.text(".alert-row")
-        assert page.title() == "(1) Milepost"
+        seen.until(lambda: page.title() == "(1) Milepost", "the title counts the alert")
         page.wait_for_selector(".fleet-marker.alert[data-vehicle='van-1']")
         fleet.alert("van-1", resolved=True)
         page.wait_for_selector(".alert-row", state="detached")
         page.wait_for_selector(".fleet-marker.alert", state="detached")
-        assert page.title() == "Milepost"
+        seen.until(lambda: page.title() == "Milepost", "the title counts no alert")
 
         fleet.report("van-3", 50.13, 8.65)
         page.wait_for_selector(".fleet-marker[data-vehicle='van-3']")
@@ -152,12 +172,13 @@ def test_with_tiles_off_nothing_leaves_localhost_and_only_changes_are_sent(fleet
         page.wait_for_timeout(1200)
         seen.messages.clear()
         fleet.report("van-7", 50.2, 8.8)
-        page.wait_for_function(
-            "document.querySelector('.fleet-marker[data-vehicle=\"van-7\"]') !== null"
-        )
-        page.wait_for_timeout(1500)
-        pushed = [m for m in seen.messages if "run_javascript" in str(m)]
-        assert pushed
+
+        def pushed_messages():
+            return [m for m in seen.messages if "run_javascript" in str(m)]
+
+        seen.until(pushed_messages, "the change is pushed")
+        page.wait_for_timeout(1500)  # time for what must not come
+        pushed = pushed_messages()
         assert all("van-7" in str(m) for m in pushed)
         assert not any("van-8" in str(m) for m in pushed)
         assert sum(len(m) for m in pushed) < 1_000
@@ -213,7 +234,7 @@ def test_a_phone_never_scrolls_sideways_and_reaches_the_whole_list(fleet, visit,
         last.scroll_into_view_if_needed()
         last.tap()
         page.wait_for_selector(".fleet-marker.selected")
-        x, y = seen.where(last.get_attribute("data-vehicle"))
+        x, y = seen.at_rest(last.get_attribute("data-vehicle"))
         assert 0 < x < 390
         assert 0 < y < 422
         assert page.locator(".row >> nth=0").bounding_box()["height"] >= 44
@@ -230,23 +251,19 @@ def test_choosing_a_vehicle_centres_and_follows_it_until_the_map_is_dragged(flee
         page.wait_for_selector(".fleet-marker.selected[data-vehicle='van-2']")
         area = page.locator(".fleet-canvas").bounding_box()
         middle = area["x"] + area["width"] / 2, area["y"] + area["height"] / 2
-        page.wait_for_timeout(300)
-        assert seen.where("van-2") == pytest.approx(middle, abs=3)
+        assert seen.at_rest("van-2") == pytest.approx(middle, abs=3)
         fleet.report("van-2", 50.1205, 8.7005, speed=77)
         page.wait_for_function("document.body.innerText.includes('77')")
-        page.wait_for_timeout(500)
-        assert seen.where("van-2") == pytest.approx(middle, abs=3)
+        assert seen.at_rest("van-2") == pytest.approx(middle, abs=3)
         page.mouse.move(middle[0] + 200, middle[1] + 100)
         page.mouse.down()
         page.mouse.move(middle[0] + 100, middle[1], steps=8)
         page.mouse.up()
-        page.wait_for_timeout(1500)
-        dragged = seen.where("van-2")
+        dragged = seen.at_rest("van-2")
         assert dragged != pytest.approx(middle, abs=30)
         fleet.report("van-2", 50.12051, 8.70051, speed=66)
         page.wait_for_function("document.body.innerText.includes('66')")
-        page.wait_for_timeout(300)
-        assert seen.where("van-2") == pytest.approx(dragged, abs=5)
+        assert seen.at_rest("van-2") == pytest.approx(dragged, abs=5)
         assert "50.12051° N, 8.70051° E" in seen.text(".details")
         page.locator(".fleet-fit").click()
         page.wait_for_selector(".fleet-marker.selected", state="detached")
@@ -262,20 +279,18 @@ def test_a_vehicle_that_leaves_the_view_is_kept_in_it_until_somebody_moves_the_m
         page.wait_for_selector(".fleet-marker")
         fleet.report("van-1", 50.6, 8.68, speed=71)
         page.wait_for_function("document.body.innerText.includes('71')")
-        page.wait_for_timeout(300)
-        x, y = seen.where("van-1")
+        x, y = seen.at_rest("van-1")
         assert 364 < x < 1280
         assert 0 < y < 800
         page.mouse.move(900, 500)
         page.mouse.wheel(0, -300)
-        page.wait_for_timeout(500)
+        seen.until(lambda: seen.where("van-1") != (x, y), "the wheel moves the map")
+        seen.at_rest("van-1")
         fleet.report("van-1", 52.0, 8.68, speed=72)
         page.wait_for_function("document.body.innerText.includes('72')")
-        page.wait_for_timeout(300)
-        assert seen.where("van-1")[1] < 0
+        assert seen.at_rest("van-1")[1] < 0
         page.locator(".fleet-fit").click()
-        page.wait_for_timeout(300)
-        assert 0 < seen.where("van-1")[1] < 800
+        seen.until(lambda: 0 < seen.where("van-1")[1] < 800, "it is in view again")
 
 
 def test_an_empty_fleet_says_what_to_do_next_and_shows_the_first_vehicle_by_itself(
@@ -288,7 +303,7 @@ def test_an_empty_fleet_says_what_to_do_next_and_shows_the_first_vehicle_by_itse
         assert seen.page.locator(".fleet-area").all_inner_texts() == ["Frankfurt", "Depot"]
         fleet.report("van-1", 50.11, 8.68)
         seen.page.wait_for_selector(".fleet-marker[data-vehicle='van-1']")
-        assert seen.page.locator(".empty").count() == 0
+        seen.page.wait_for_selector(".empty", state="detached")
         assert seen.complaints == []
 
 
@@ -305,7 +320,7 @@ def test_a_lost_connection_is_said_and_its_return_too(fleet, visit, tmp_path):
         seen.context.set_offline(False)
         seen.page.wait_for_selector(".live.good")
         seen.page.wait_for_function("document.body.innerText.includes('88')")
-        assert seen.page.locator(".notice").count() == 0
+        seen.page.wait_for_selector(".notice", state="detached")
 
 
 def test_a_page_finds_its_way_back_when_the_server_is_started_again(
@@ -343,14 +358,18 @@ def test_a_filter_by_mode_and_a_search_find_vehicles(fleet, visit, tmp_path):
         seen = visit(url)
         page = seen.page
         page.wait_for_selector(".row >> nth=11")
+
+        def shows(selector, count):
+            seen.until(lambda: page.locator(selector).count() == count, f"{count} {selector}")
+
         page.get_by_role("button", name=re.compile("^Idle 3")).click()
-        assert page.locator(".row").count() == 3
-        assert page.locator(".fleet-marker.faded").count() == 9
+        shows(".row", 3)
+        shows(".fleet-marker.faded", 9)
         page.get_by_role("searchbox", name="Find a vehicle").fill("van-11")
-        assert page.locator(".row").count() == 1
+        shows(".row", 1)
         page.get_by_role("searchbox", name="Find a vehicle").fill("lorry")
         page.get_by_role("button", name="Show all", exact=True).click()
-        assert page.locator(".row").count() == 12
+        shows(".row", 12)
 
 
 def test_everything_that_can_be_operated_has_a_name(fleet, visit, tmp_path):

@@ -75,6 +75,7 @@ class Vehicle:
         own = {}
         if certificate:
             own = {"certfile": folder / "certificate.pem", "keyfile": folder / "key.pem"}
+        self.client.connect_timeout = DEADLINE_S
         self.client.tls_set(folder / "ca.pem", **own)
         if will is not None:
             topic, payload = will

@@ -75,7 +75,7 @@ class Relay:
         _end(sink)
 
     def close(self):
-        self._listener.close()
+        _end(self._listener)  # shut down first: closing alone does not wake the accept
         self._drop_all()
         self._flowing.set()
 

@@ -6,6 +6,7 @@ from tests.fakes.live_map import StoredFleet, live_map, save_screenshot
 
 
 @pytest.mark.needs("chromium")
+@pytest.mark.xdist_group("browser")
 def test_the_screenshot_for_the_documentation_is_a_picture(tmp_path):
     fleet = StoredFleet(tmp_path, {"van-1": "Van 1"})
     start = fleet.now - timedelta(minutes=2)

@@ -12,7 +12,7 @@ import pytest
 
 from tests.conftest import ROOT
 
-pytestmark = [pytest.mark.timeout(180), pytest.mark.xdist_group("demo")]
+pytestmark = [pytest.mark.timeout(180), pytest.mark.xdist_group("demo-command")]
 
 ALWAYS = ["--no-browser", "--no-tiles", "--port", "0", "--data"]
 

@@ -14,7 +14,7 @@ from tests.system.conftest import read_json
 pytestmark = [
     pytest.mark.timeout(300),
     pytest.mark.needs("chromium"),
-    pytest.mark.xdist_group("demo"),
+    pytest.mark.xdist_group("browser"),
 ]
 
 SPEED = 12

@@ -33,7 +33,7 @@ from agent.sources.can_bus import CanSource, check_interface
 from agent.sources.can_map import SignalMap, references
 from agent.sources.dbc_compile import compile_tables
 from agent.sources.gpsd import GpsdSource
-from agent.transport import Credentials, check_credentials
+from agent.transport import Credentials, certificate_name, check_credentials
 from contract import Mode
 
 LAST_RUN_FILE: Final = "last-run.json"
@@ -60,9 +60,20 @@ def check(settings: AgentSettings) -> None:
 
     Raises:
         ConfigError: a CAN interface or a mapped signal does not exist, a DBC is broken.
-        IdentityError: a certificate or key file is missing or unreadable.
+        IdentityError: a certificate or key file is missing or unreadable, they do not
+            belong together, or the certificate is not valid now.
     """
-    check_credentials(_credentials(settings))
+    credentials = _credentials(settings)
+    check_credentials(credentials)
+    name = certificate_name(credentials)
+    if name != settings.vehicle.id:
+        _log.warning(
+            "broker.certificate_file: %s is the certificate of %r, vehicle.id is %r: AWS IoT Core"
+            " goes by the thing it is attached to, the one-machine cloud will refuse it",
+            credentials.certificate_file,
+            name,
+            settings.vehicle.id,
+        )
     for bus in settings.can:
         check_interface(bus)
         _signal_map(bus)

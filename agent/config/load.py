@@ -120,6 +120,8 @@ def _fault(detail: ErrorDetails) -> str:
         return f"{key} = {_shown(detail['input'])}: unknown key{guess}"
     if kind == "missing":
         return f"{key}: is required and missing"
+    if kind == "tuple_type" and isinstance(detail["input"], dict):
+        return f"{key}: is a list of tables; write [[{key}]], with two brackets"
     reason = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
     if isinstance(detail["input"], dict | list | tuple | BaseModel):
         return f"{key or 'config'}: {reason}"

@@ -126,6 +126,11 @@ def test_broken_toml_names_the_line(tmp_path, text):
     assert "line 1" in refused(tmp_path, text).message
 
 
+def test_one_bus_in_single_brackets_is_told_how_a_list_is_written(tmp_path):
+    text = GOOD.replace("[[can]]", "[can]")
+    assert "write [[can]], with two brackets" in refused(tmp_path, text).message
+
+
 def test_a_missing_file_says_so(tmp_path):
     with pytest.raises(ConfigError, match="No such file"):
         load(tmp_path / "absent.toml")

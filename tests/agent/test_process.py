@@ -241,6 +241,10 @@ def test_check_config_says_what_is_mapped_and_what_is_wrong(vehicle):
     assert '"Pack.Percent"' in wrong.stderr
     vehicle.config.write_text(text.replace('"state"', "7"))
     assert "state.dir = 7" in check().stderr
+    vehicle.config.write_text(text.replace('id = "van-1"', 'id = "van-2"'))
+    of_another = check()
+    assert of_another.returncode == 0
+    assert "the certificate of 'van-1', vehicle.id is 'van-2'" in of_another.stderr
     vehicle.config.write_text(text)
     (vehicle.pki.folder / "van-1.key.pem").unlink()
     missing = check()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,6 +59,10 @@ def certs_issue(vehicle_id: str, *, data_dir: Path, out: Path, days: int) -> Non
     from cloud.clock import SystemClock  # noqa: PLC0415  with the next
 
     authority = _authority(data_dir)
+    near = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
+    if not near.is_dir() or not os.access(near, os.W_OK | os.X_OK):
+        # told before a certificate is made that nobody would have the key of
+        raise ConfigError(f"cannot write to {out}", hint="name another folder by --out")
     credentials = authority.issue(vehicle_id, SystemClock().utc(), days)
     try:
         credentials.write_to(out)

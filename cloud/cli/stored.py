@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cloud.cli.common import AS_JSON, DATA, print_json, print_table
+from cloud.errors import ConfigError
 
 if TYPE_CHECKING:
     from cloud.stores.queries import Queries
@@ -106,6 +107,12 @@ def vehicles(*, data_dir: Path, as_json: bool) -> None:
 def history(*, data_dir: Path, vehicle_id: str) -> None:
     """What is stored of one vehicle, as JSON lines, by run and sequence."""
     with _queries(data_dir) as queries:
+        known = [one["vehicle_id"] for one in queries.vehicles()]
+        if vehicle_id not in known:
+            raise ConfigError(
+                f"nothing is stored of a vehicle {vehicle_id!r}",
+                hint=f"known: {', '.join(known) or 'none yet'}",
+            )
         for row in queries.history(vehicle_id):
             print(json.dumps(row))
 

@@ -50,8 +50,15 @@ class DataLock:
                 f"{self._path.parent} is served already, by process {holder or 'unknown'}",
                 hint="stop that one, or give another directory with --data",
             ) from None
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"{os.getpid()}\n".encode())
+        try:
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, f"{os.getpid()}\n".encode())
+        except OSError as error:
+            os.close(descriptor)
+            raise ConfigError(
+                f"cannot write to the data directory {self._path.parent}: {error.strerror}",
+                hint="make room there, or give another directory with --data",
+            ) from error
         self._descriptor = descriptor
         return self
 

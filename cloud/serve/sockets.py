@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from typing import Final
 
@@ -31,6 +32,14 @@ def bind(host: str, port: int, *, purpose: str, option: str) -> socket.socket:
     except OSError as error:
         raise ConfigError(
             f"cannot listen for {purpose} on {host}:{port}: {error.strerror or error}",
-            hint=f"stop what uses it (ss -ltnp), or choose another {option}; 0 is a free one",
+            hint=_hint(error, option),
         ) from error
     return listener
+
+
+def _hint(error: OSError, option: str) -> str:
+    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+        return "give an address of this machine with --host; 0.0.0.0 is all of them"
+    if error.errno == errno.EACCES:
+        return f"choose {option} above 1023: lower ones are for root"
+    return f"stop what uses it (ss -ltnp), or choose another {option}; 0 is a free one"

@@ -3,9 +3,13 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from cloud.errors import ConfigError
+from cloud.serve.files import DataLock
+from cloud.stores.sqlite import SqliteStores
 from tests.fakes.one_machine import ROOT, milepost_cloud
 
 COMMANDS = [
@@ -113,3 +117,26 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     assert done.returncode == 2
     assert str(tmp_path / "file") in done.stderr
     assert "Traceback" not in done.stderr
+    listed = milepost_cloud("certs", "list", "--data", tmp_path / "data", "--json")
+    assert json.loads(listed.stdout) == []
+
+
+def test_an_address_that_is_not_of_this_machine_is_told_from_a_port_in_use(tmp_path):
+    done = milepost_cloud("serve", "--data", tmp_path, "--host", "192.0.2.1", "--mqtt-port", 0)
+    assert done.returncode == 2
+    assert "--host" in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_told_without_a_traceback(tmp_path):
+    (tmp_path / "serve.lock").symlink_to("/dev/full")
+    with pytest.raises(ConfigError, match="cannot write to the data directory"), DataLock(tmp_path):
+        pass
+
+
+def test_the_history_of_an_unknown_vehicle_is_an_error_that_names_the_known(tmp_path):
+    SqliteStores.open(tmp_path).close()
+    done = milepost_cloud("history", "--data", tmp_path, "--vehicle", "van-9")
+    assert done.returncode == 2
+    assert "van-9" in done.stderr
+    assert "none yet" in done.stderr

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+import shutil
+import sys
 from pathlib import Path
 from typing import Any, Final
 
@@ -38,7 +40,7 @@ def summary_lines(report: Json, report_path: Path, folder: Path) -> list[str]:
     lines.append(f"report    {report_path}")
     lines.append(f"logs      {folder / 'logs'}")
     data, first = shlex.quote(str(folder / "cloud")), report["vehicles"][0]["vehicle_id"]
-    lines.append(f"history   milepost-cloud history --data {data} --vehicle {first}")
+    lines.append(f"history   {_command('milepost-cloud')} history --data {data} --vehicle {first}")
     lost, waiting = total_lost(report), total_waiting(report)
     if waiting:
         lines.append(
@@ -47,6 +49,16 @@ def summary_lines(report: Json, report_path: Path, folder: Path) -> list[str]:
         )
     lines.append(f"{lost:,} SAMPLES WERE LOST" if lost else "no sample was lost")
     return lines
+
+
+def _command(name: str) -> str:
+    """As it must be typed here: by its path where the virtual environment is not active."""
+    found = shutil.which(name)
+    beside = Path(sys.argv[0]).absolute().parent / name
+    if found is not None or not beside.is_file():
+        return name
+    here = Path.cwd()
+    return shlex.quote(str(beside.relative_to(here) if beside.is_relative_to(here) else beside))
 
 
 def _table(vehicles: list[Json]) -> list[str]:

@@ -448,6 +448,17 @@ def test_the_summary_shouts_when_a_sample_is_lost_and_fits_80_columns(tmp_path):
     assert "10 samples wait" in summary_lines(late, Path("r.json"), Path("d"))[-2]
 
 
+def test_the_summary_names_a_command_that_can_be_typed(tmp_path, monkeypatch):
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    (tmp_path / ".venv/bin/milepost-cloud").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr("sys.argv", [".venv/bin/milepost-sim"])
+    end = VehicleEnd("van", 90, 1000, account())
+    lines = summary_lines(build_report([end], cloud_report()), Path("r.json"), Path("d"))
+    assert any(line.startswith("history   .venv/bin/milepost-cloud history ") for line in lines)
+
+
 def test_the_living_line_says_mode_rate_backlog_acknowledged_and_latency():
     line = StatusLine()
     said = {"mode": "in_trip", "samples_acknowledged": 1234, "backlog_messages": 2}

@@ -14,7 +14,9 @@ _log = logging.getLogger(__name__)
 
 
 def create_router(queries: FleetQueries) -> APIRouter:
-    """``GET /healthz``, ``/api/vehicles`` and ``/api/alerts``; 503 when nothing can be read.
+    """``GET /healthz``, ``/api/vehicles``, ``/api/alerts`` and ``/api/figures``.
+
+    Each answers 503 when nothing can be read.
 
     Plain functions, so that FastAPI runs them in a thread: the stores block.
     """
@@ -34,6 +36,11 @@ def create_router(queries: FleetQueries) -> APIRouter:
     def alerts() -> JSONResponse:
         """The open alerts, newest first."""
         return _answer(lambda: {"alerts": queries.alerts(open_only=True)})
+
+    @router.get("/api/figures")
+    def figures() -> JSONResponse:
+        """``latency_ms`` from sample to stored position; quick enough to be asked often."""
+        return _answer(lambda: {"latency_ms": queries.latency_ms()})
 
     return router
 

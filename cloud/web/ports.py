@@ -39,6 +39,10 @@ class FleetQueries(Protocol):
         """Alerts, newest first."""
         ...
 
+    def latency_ms(self) -> Json:
+        """``p50``, ``p95``, ``p99`` (ms, or null) and ``count``, from few rows."""
+        ...
+
     def trail(
         self, vehicle_id: str, *, since: datetime, every_s: float = 1.0
     ) -> Sequence[tuple[int, float, float]]:

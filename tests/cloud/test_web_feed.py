@@ -294,12 +294,25 @@ def test_the_http_interface_shows_vehicles_and_open_alerts_and_takes_no_writing(
             assert answer(f"{url}api/vehicles", method)[0] == 405
 
 
+def test_the_http_interface_gives_the_latency_that_the_report_gives(fleet, feed):
+    app = FastAPI()
+    app.include_router(create_router(feed.queries))
+    with serving(app) as url:
+        nothing = {"p50": None, "p95": None, "p99": None, "count": 0}
+        assert answer(f"{url}api/figures") == (200, {"latency_ms": nothing})
+        fleet.stores.metrics.observe_all("position_latency_ms", [20.0] * 90 + [80.0] * 10)
+        (status, body) = answer(f"{url}api/figures")
+        assert (status, body["latency_ms"]) == (200, feed.queries.report()["latency_ms"])
+        assert body["latency_ms"]["p50"] == pytest.approx(20, rel=0.01)
+        assert body["latency_ms"]["p99"] == pytest.approx(80, rel=0.01)
+
+
 def test_a_store_that_cannot_be_read_makes_the_server_unhealthy(feed):
     feed.queries.close()
     app = FastAPI()
     app.include_router(create_router(feed.queries))
     with serving(app) as url:
-        for path in ("healthz", "api/vehicles", "api/alerts"):
+        for path in ("healthz", "api/vehicles", "api/alerts", "api/figures"):
             assert answer(url + path) == (503, {"status": "unavailable", "reason": "store"})
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import socket
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Final
+from urllib.request import ProxyHandler, build_opener
 
 from simulator.demo.children import Child, python_command, run_to_end
 from simulator.demo.errors import DemoError
@@ -14,6 +16,9 @@ from simulator.demo.errors import DemoError
 Json = dict[str, Any]
 
 STOP_GRACE_S: Final = 30.0
+ANSWER_TIMEOUT_S: Final = 5.0
+_NO_PROXY: Final = build_opener(ProxyHandler({}))
+"""The cloud is on this machine, whatever ``http_proxy`` says."""
 HOST: Final = "127.0.0.1"
 
 
@@ -97,6 +102,22 @@ class Cloud:
                 f"the cloud's report is no JSON: {error}", hint=f"its log is {log_path}"
             ) from error
         return report
+
+    def median_latency_ms(self) -> float | None:
+        """From a sample's creation to its stored position, or None before the first; live only.
+
+        Raises:
+            DemoError: the cloud does not answer.
+        """
+        try:
+            with _NO_PROXY.open(f"{self.http_url}api/figures", timeout=ANSWER_TIMEOUT_S) as answer:
+                median_ms: float | None = json.load(answer)["latency_ms"]["p50"]
+        except (OSError, HTTPException, ValueError, LookupError, TypeError) as error:
+            raise DemoError(
+                f"the cloud does not say its latency: {error}",
+                hint=f"its log is {self.child.log_path}",
+            ) from error
+        return median_ms
 
     def stop(self) -> None:
         """End it in order; what it took in is on disk. Idempotent."""

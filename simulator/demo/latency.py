@@ -5,14 +5,11 @@ from __future__ import annotations
 import threading
 from typing import Final
 
-from simulator.clock import monotonic_s
 from simulator.demo.cloud import Cloud
 from simulator.demo.errors import DemoError
 from simulator.demo.screen import Latency
 
-EVERY_S: Final = 5.0
-LARGEST_SHARE: Final = 0.1
-"""Of the time, what asking may take: a report reads the whole history."""
+EVERY_S: Final = 2.0
 
 
 class LatencyWatch:
@@ -35,14 +32,11 @@ class LatencyWatch:
             self._thread.join()
 
     def _run(self) -> None:
-        pause_s = EVERY_S
-        while not self._stopping.wait(pause_s):
-            begun_s = monotonic_s()
+        while not self._stopping.wait(EVERY_S):
             try:
-                latency = self._cloud.report()["latency_ms"]
+                median_ms = self._cloud.median_latency_ms()
             except DemoError:
                 # the run itself notices a cloud that has ended
                 continue
-            if latency["p50"] is not None:
-                self.latest = Latency(latency["p50"])
-            pause_s = max(EVERY_S, (monotonic_s() - begun_s) / LARGEST_SHARE)
+            if median_ms is not None:
+                self.latest = Latency(median_ms)

@@ -65,7 +65,7 @@ lambda-bundle: $(STAMPS)/runtime ## the folder that cloud/template.yaml deploys
 	$(BIN)/python -m cloud.deploy.bundle
 
 .PHONY: wheel
-wheel: $(STAMPS)/dev ## dist/milepost-*.whl
+wheel: $(STAMPS)/venv ## dist/milepost-*.whl
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 
 .PHONY: constraints

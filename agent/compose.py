@@ -37,6 +37,8 @@ from agent.transport import Credentials, certificate_name, check_credentials
 from contract import Mode
 
 LAST_RUN_FILE: Final = "last-run.json"
+VEHICLE_FILE: Final = "vehicle-id"
+"""Whose state a directory holds."""
 
 PACKAGE_FOLDER: Final = Path(__file__).resolve().parents[1]
 """Where a child process finds the agent's package, installed or not."""
@@ -140,6 +142,7 @@ class Agent:
         Raises:
             StateError: a directory cannot be used, or another agent uses it.
         """
+        _claim_state_dir(self.settings.state.dir, self.settings.vehicle.id)
         self.delivery.start()
         self._started = True
         self.engine.start()
@@ -198,6 +201,33 @@ class Agent:
                     f"{key}: cannot use {folder}: {error.strerror}",
                     hint="Create it for the user that the agent runs as, or set another.",
                 ) from None
+
+
+def _claim_state_dir(state_dir: Path, vehicle_id: str) -> None:
+    """Refuse another vehicle's state: its messages would go out under this one's name.
+
+    Raises:
+        StateError: the directory is another vehicle's; names both.
+    """
+    mark = state_dir / VEHICLE_FILE
+    try:
+        owner = mark.read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        try:
+            write_atomically(mark, f"{vehicle_id}\n".encode())
+        except OSError as error:
+            # the outbox says what a full disk means; the mark is made at a later start
+            _log.warning("%s cannot be written: %s", mark, error)
+        return
+    except (OSError, UnicodeDecodeError) as error:
+        raise StateError(f"cannot read {mark}: {error}", hint="Restore or remove it.") from None
+    if owner != vehicle_id:
+        raise StateError(
+            f"state.dir: {state_dir} holds what {owner} has not delivered yet, "
+            f"and this is {vehicle_id}",
+            hint=f"Give {vehicle_id} a state.dir of its own; or let {owner} deliver, see that "
+            f"`milepost-agent outbox status` says nothing waits, and remove {mark}.",
+        )
 
 
 def _make_first_outbox(path: Path) -> threading.Thread:

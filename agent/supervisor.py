@@ -7,10 +7,10 @@ make progress, ``STOPPING=1`` on SIGTERM and SIGINT. Being offline is healthy.
 from __future__ import annotations
 
 import logging
+import select
 import signal
+import socket
 from collections.abc import Callable
-from queue import Empty, SimpleQueue
-from types import FrameType
 from typing import Final, Protocol
 
 STUCK_AFTER_S: Final = 60.0
@@ -72,15 +72,16 @@ def run(
     Raises:
         AgentError: the start failed; everything was stopped again.
     """
-    # A handler may interrupt the very wait that it ends, or itself. An Event deadlocks then,
-    # on its own lock; the put of a SimpleQueue is made for it.
-    told: SimpleQueue[int] = SimpleQueue()
-
-    def on_signal(number: int, _frame: FrameType | None) -> None:
-        told.put(number)
+    # The interpreter writes each signal's number here the moment it comes. A lock would not
+    # do: set in a handler it may deadlock with the wait that the handler interrupts, and a
+    # signal just before the wait would not end it.
+    told, teller = socket.socketpair()
+    told.setblocking(False)
+    teller.setblocking(False)
+    wakeup_before = signal.set_wakeup_fd(teller.fileno(), warn_on_full_buffer=False)
 
     previous = {
-        number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)
+        number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGINT)
     }
     try:
         supervised.start()
@@ -101,10 +102,13 @@ def run(
         supervised.stop()
         for number, handler in previous.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(wakeup_before)
+        told.close()
+        teller.close()
 
 
-def _wait_for(told: SimpleQueue[int], timeout_s: float) -> int | None:
-    try:
-        return told.get(timeout=timeout_s)
-    except Empty:
+def _wait_for(told: socket.socket, timeout_s: float) -> int | None:
+    """The signal to stop that came, or None after the time or another signal."""
+    if not select.select([told], [], [], timeout_s)[0]:
         return None
+    return next((n for n in told.recv(64) if n in {signal.SIGTERM, signal.SIGINT}), None)

@@ -51,10 +51,11 @@ def certs() -> None:
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
     required=True,
-    help="Folder for ca.pem, certificate.pem and key.pem; files of these names are replaced.",
+    help="Folder for ca.pem, certificate.pem and key.pem.",
 )
 @click.option("--days", type=int, default=365, show_default=True, help="Validity.")
-def certs_issue(vehicle_id: str, *, data_dir: Path, out: Path, days: int) -> None:
+@click.option("--force", is_flag=True, help="Replace a key that is in the folder already.")
+def certs_issue(vehicle_id: str, *, data_dir: Path, out: Path, days: int, force: bool) -> None:
     """Make a key and certificate for VEHICLE_ID."""
     from cloud.clock import SystemClock  # noqa: PLC0415  with the next
 
@@ -63,6 +64,11 @@ def certs_issue(vehicle_id: str, *, data_dir: Path, out: Path, days: int) -> Non
     if not near.is_dir() or not os.access(near, os.W_OK | os.X_OK):
         # told before a certificate is made that nobody would have the key of
         raise ConfigError(f"cannot write to {out}", hint="name another folder by --out")
+    if (out / "key.pem").exists() and not force:
+        raise ConfigError(
+            f"{out} holds a key already, perhaps the only copy",
+            hint="name another folder by --out, or replace it with --force",
+        )
     credentials = authority.issue(vehicle_id, SystemClock().utc(), days)
     try:
         credentials.write_to(out)

@@ -44,7 +44,8 @@ class Database:
             self.close()
             raise ConfigError(
                 f"cannot open {path}: {error}",
-                hint="Is it a data directory of milepost-cloud, and may this user write to it?",
+                hint="Is it a data directory of milepost-cloud, may this user write to it, "
+                "and is there room on the disk?",
             ) from error
         except ConfigError:
             self.close()

@@ -102,6 +102,18 @@ def test_certificates_are_issued_listed_and_revoked(tmp_path):
     assert "revoked" in milepost_cloud("certs", "list", "--data", data).stdout
 
 
+def test_a_key_that_is_there_is_replaced_only_by_force(tmp_path):
+    words = ("certs", "issue", "van-1", "--data", tmp_path / "data", "--out", tmp_path / "out")
+    assert milepost_cloud(*words).returncode == 0
+    key = (tmp_path / "out" / "key.pem").read_bytes()
+    done = milepost_cloud(*words)
+    assert done.returncode == 2
+    assert "--force" in done.stderr
+    assert (tmp_path / "out" / "key.pem").read_bytes() == key
+    assert milepost_cloud(*words, "--force").returncode == 0
+    assert (tmp_path / "out" / "key.pem").read_bytes() != key
+
+
 def test_an_impossible_vehicle_id_is_refused_with_the_reason(tmp_path):
     done = milepost_cloud("certs", "issue", "van/1", "--data", tmp_path, "--out", tmp_path / "out")
     assert done.returncode == 2

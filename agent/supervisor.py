@@ -76,8 +76,8 @@ def run(
     # do: set in a handler it may deadlock with the wait that the handler interrupts, and a
     # signal just before the wait would not end it.
     told, teller = socket.socketpair()
-    told.setblocking(False)
-    teller.setblocking(False)
+    told.settimeout(0)
+    teller.settimeout(0)
     wakeup_before = signal.set_wakeup_fd(teller.fileno(), warn_on_full_buffer=False)
 
     previous = {

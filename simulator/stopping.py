@@ -27,7 +27,10 @@ class Stopping:
         return self._is_set
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait until it is said, at most so long; whether it was said."""
+        """Wait until it is said, at most so long; whether it was said.
+
+        A signal that comes just before the wait is handled after it: wait in short turns.
+        """
         if not self._is_set:
             try:
                 self._told.get(timeout=timeout_s)

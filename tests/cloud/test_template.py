@@ -69,7 +69,7 @@ def test_cfn_lint_finds_nothing():
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_sam_validates_it():
+def test_sam_validates_it(tmp_path):
     program = sam()
     if program is None:
         reason = "not installed: sam (make pytest puts it into .tools/sam; or aws-sam-cli on PATH)"
@@ -78,7 +78,7 @@ def test_sam_validates_it():
         pytest.skip(reason)
     done = subprocess.run(
         [program, "validate", "--lint", "--region", REGION, "--template", TEMPLATE_PATH],
-        env={**os.environ, "SAM_CLI_TELEMETRY": "0"},
+        env={**os.environ, "SAM_CLI_TELEMETRY": "0", "__SAM_CLI_APP_DIR": str(tmp_path)},
         capture_output=True,
         text=True,
         check=False,

@@ -12,6 +12,7 @@ import urllib.request
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import uvicorn
 from playwright.sync_api import sync_playwright
@@ -96,10 +97,14 @@ def answer(url, method="GET"):
 
 @contextmanager
 def chromium():
-    """Debian's Chromium, headless."""
-    with sync_playwright() as playwright:
+    """Debian's Chromium, headless, with a home of its own that goes with it."""
+    with (
+        TemporaryDirectory(prefix="milepost-browser-", ignore_cleanup_errors=True) as home,
+        sync_playwright() as playwright,
+    ):
+        folders = dict.fromkeys(("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"), home)
         browser = playwright.chromium.launch(
-            executable_path=program("chromium"), args=CHROMIUM_ARGS
+            executable_path=program("chromium"), args=CHROMIUM_ARGS, env={**os.environ, **folders}
         )
         try:
             yield browser

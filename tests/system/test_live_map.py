@@ -8,7 +8,6 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.conftest import program
 from tests.system.conftest import read_json
 
 pytestmark = [
@@ -54,16 +53,11 @@ def open_alerts(url):
 def test_the_marker_moves_an_alert_appears_and_nothing_leaves_this_machine(
     live_demo, wait_for, tmp_path
 ):
-    from playwright.sync_api import sync_playwright  # noqa: PLC0415  needs Chromium
-
-    from tests.fakes.live_map import CHROMIUM_ARGS, DESKTOP  # noqa: PLC0415  likewise
+    from tests.fakes.live_map import DESKTOP, chromium  # noqa: PLC0415  needs Chromium
 
     url, process, report = live_demo
     problems, requested = [], []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=program("chromium"), args=CHROMIUM_ARGS
-        )
+    with chromium() as browser:
         page = browser.new_page(viewport=DESKTOP, device_scale_factor=2)
         page.on(
             "console",
@@ -88,7 +82,6 @@ def test_the_marker_moves_an_alert_appears_and_nothing_leaves_this_machine(
         picture = Path(os.environ.get("MILEPOST_SCREENSHOT", tmp_path / "live-map.png"))
         picture.parent.mkdir(parents=True, exist_ok=True)
         page.screenshot(path=picture)
-        browser.close()
     assert picture.stat().st_size > 10_000
     assert not problems
     assert requested

@@ -26,6 +26,7 @@ from agent.outbox.faults import StoreError, StoreFault
 from agent.outbox.message import DropReason, Kind, Message, Place
 from agent.outbox.store import Batch, Store
 from agent.outbox.tally import Tally
+from agent.outbox.untimed import Untimed
 
 __all__ = [
     "LEAST_DUE_SHARE",
@@ -41,4 +42,5 @@ __all__ = [
     "StoreError",
     "StoreFault",
     "Tally",
+    "Untimed",
 ]

@@ -20,7 +20,8 @@ from agent.outbox.lanes import Lanes
 from agent.outbox.message import DropReason, Kind, Message, Place
 from agent.outbox.store import Batch, Contents, Store
 from agent.outbox.tally import Drops, Tally
-from agent.ports import Clock
+from agent.outbox.untimed import Untimed
+from agent.ports import Clock, TimeBase
 from contract import TimeQuality
 
 LOG = logging.getLogger("agent.outbox")
@@ -53,6 +54,7 @@ class Outbox:
         run_id: str,
         flush_interval_s: float,
         eviction: Eviction,
+        untimed: Untimed | None = None,
     ) -> None:
         self.flush_interval_s = flush_interval_s
         self.hold_live_s = 0.0
@@ -67,6 +69,7 @@ class Outbox:
         self._lock = threading.Lock()
         self._claim_lock = threading.Lock()
         self._lanes = Lanes()
+        self._untimed = untimed or Untimed(run_id)
         self._tally = Tally()
         self._drops = Drops()
         self._refused: list[tuple[Message, str]] = []
@@ -83,6 +86,7 @@ class Outbox:
         """Open the file; a damaged one is set aside. Never raises for a broken disk."""
         try:
             contents = self._open_store()
+            self._untimed.opened(self._store, contents.last_id)
         except StoreError as error:
             self._note_trouble(error)
             return
@@ -140,19 +144,21 @@ class Outbox:
     # --- the publisher's side ------------------------------------------------------
 
     def claim_live(self, kind: Kind, limit: int = 1) -> list[Message]:
-        """The oldest live messages of a kind."""
+        """The oldest live messages of a kind; none while they wait for the time."""
         with self._lock:
-            return self._lanes.claim_live(kind, limit)
+            return [] if self._untimed.live_waits else self._lanes.claim_live(kind, limit)
 
     def live(self, kind: Kind) -> tuple[int, float]:
-        """How many wait in the live lane, and when the oldest was created (monotonic)."""
+        """How many may go from the live lane, and when the oldest was created (monotonic)."""
         with self._lock:
-            lane = self._lanes.live[kind]
+            lane = () if self._untimed.live_waits else self._lanes.live[kind]
             return (len(lane), lane[0].created_s) if lane else (0, 0.0)
 
     def backlog(self, kind: Kind) -> int:
-        """Rows on disk that are neither settled nor held in memory."""
+        """Rows on disk that are neither settled nor held in memory; 0 when all wait."""
         with self._lock:
+            if self._untimed.nothing_behind(kind, self._lanes.cursor[kind]):
+                return 0
             return self._lanes.backlog(kind)
 
     def claim_backlog(self, kind: Kind, limit: int) -> list[Message]:
@@ -167,8 +173,13 @@ class Outbox:
                     wanted = limit - len(claimed)
                     rows = self._store.read(kind, self._lanes.cursor[kind], wanted)
                     with self._lock:
-                        claimed.extend(self._lanes.claim_rows(kind, rows, now_s))
-                    if len(rows) < wanted:
+                        free = self._untimed.may_go(kind, rows)
+                        claimed.extend(self._lanes.claim_rows(kind, free, now_s))
+                        self._untimed.put_right(claimed)
+                        if len(free) < len(rows):
+                            cursor = self._lanes.cursor
+                            cursor[kind] = self._untimed.skip_to(kind, cursor[kind])
+                    if len(free) < wanted:
                         break
         except StoreError as error:
             self.give_back(claimed)
@@ -226,6 +237,39 @@ class Outbox:
             self._dirty_since_s = self._clock.monotonic_s()
             self.needs_flush.set()
 
+    # --- time ----------------------------------------------------------------------
+
+    @property
+    def waits_for_time(self) -> bool:
+        """Whether messages of this boot without a trusted time may be here."""
+        return self._untimed.waiting
+
+    def time_is_known(self, base: TimeBase) -> int:
+        """Re-stamp what is in memory at once, what is on disk with the next flushes.
+
+        Returns how many messages that were in memory; from any thread, again and again.
+        """
+        with self._lock:
+            in_memory = [*self._lanes.unwritten.values()]
+            for held in self._lanes.held.values():
+                in_memory.extend(held.values())
+            done = self._untimed.time_is_known(base, in_memory)
+        self.needs_flush.set()
+        return done
+
+    def stop_waiting_for_time(self) -> None:
+        """Let what has no trusted time go; it is re-stamped all the same if it is still here."""
+        with self._lock:
+            self._untimed.stop_waiting()
+
+    def anything_to_send(self) -> bool:
+        """Whether something may be sent now or awaits its acknowledgement."""
+        with self._lock:
+            if not self._untimed.live_waits:
+                return self._tally.waiting > 0
+            claimed = any(self._lanes.held.values())
+        return claimed or any(self.backlog(kind) > 0 for kind in Kind)
+
     # --- accounts ------------------------------------------------------------------
 
     def tally(self) -> Tally:
@@ -260,6 +304,8 @@ class Outbox:
                 due.append(self._dirty_since_s + self.flush_interval_s)
             if self._open and any(self._lanes.on_disk.values()):
                 due.append(self._eviction.next_age_check_s)
+            if self._open and self._untimed.pending:
+                due.append(now_s)
             if self._trouble is not None:
                 # earlier would find the disk as it was; without a message there is no hurry
                 due = [max(self._retry_at_s, min(due, default=0.0))]
@@ -281,12 +327,23 @@ class Outbox:
                 self._begin_anew()
             self._mark_for_eviction()
             self._commit(self._snapshot())
+            self._restamp()
         except StoreError as error:
             self._note_trouble(error)
             return
         if self._trouble is not None:
             LOG.info("the outbox is written to disk again")
             self._trouble = None
+
+    def _restamp(self) -> None:
+        """The next step of it; between two steps the messages that came meanwhile are written."""
+        with self._lock:
+            step = self._untimed.next_step()
+        if step is not None:
+            last_row = self._store.transact(step.run)
+            # rows that were read before this step ended must not go by what holds after it
+            with self._claim_lock, self._lock:
+                self._untimed.step_done(step, last_row)
 
     def _snapshot(self) -> Batch:
         with self._lock:
@@ -394,4 +451,6 @@ class Outbox:
             self._count_drops(DropReason.DAMAGED, lost)
             self._open = False
             LOG.error("the outbox's file was damaged: set aside as %s, %d rows in it", kept, lost)
-            self._adopt(self._store.open(self._run_id))
+            contents = self._store.open(self._run_id)
+            self._adopt(contents)
+            self._untimed.opened(self._store, contents.last_id)

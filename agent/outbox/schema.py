@@ -7,6 +7,7 @@
     drops             reason, messages, reported    given up since the file was made
     counts            kind, as_of_id, messages      rows with id <= as_of_id
     runs              number, run_id, last_sequence     the newest few runs of the agent
+    time_bases        run_id, boot_id, zero_ms, first_id    see agent.outbox.untimed
 
 ``id`` ascends over both message tables and is never given twice. ``counts`` is exact
 for the rows up to ``as_of_id`` and changes in the same transaction as any DELETE, so a
@@ -66,7 +67,20 @@ def _m0002_accounts(db: Database) -> None:
     )
 
 
-MIGRATIONS: Final[tuple[Callable[[Any], None], ...]] = (_m0001_messages, _m0002_accounts)
+def _m0003_time_bases(db: Database) -> None:
+    db.create_table(
+        "time_bases",
+        {"run_id": str, "boot_id": str, "zero_ms": int, "first_id": int},
+        pk="run_id",
+        not_null={"boot_id", "zero_ms", "first_id"},
+    )
+
+
+MIGRATIONS: Final[tuple[Callable[[Any], None], ...]] = (
+    _m0001_messages,
+    _m0002_accounts,
+    _m0003_time_bases,
+)
 """Append only: the position in this tuple is the version."""
 
 CURRENT_VERSION: Final = len(MIGRATIONS)

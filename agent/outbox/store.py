@@ -15,16 +15,18 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from agent.outbox.faults import StoreError, StoreFault, store_errors
 from agent.outbox.message import Kind, Message, ranges
 from agent.outbox.schema import CURRENT_VERSION, migrate
 
 LOG = logging.getLogger("agent.outbox")
+
+T = TypeVar("T")
 
 WAL_LIMIT_BYTES: Final = 1024 * 1024
 _PAGE_BYTES: Final = 4096
@@ -161,6 +163,20 @@ class Store:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
+
+    def transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do ``work`` in one durable transaction; it adds and deletes no message."""
+        with self._write_lock, store_errors(f"cannot write {self.path}"):
+            connection = self._writing()
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                result = work(connection)
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+            return result
 
     def _apply(self, connection: sqlite3.Connection, batch: Batch) -> None:
         for kind in Kind:

@@ -20,6 +20,8 @@ from agent.ports import Clock, TimeBase
 LOG = logging.getLogger("agent.time")
 
 REMEMBER_EVERY_S: Final = 600.0
+_LONGEST_LOOK_S: Final = 30.0
+"""Between two looks, unless the board slept."""
 
 
 class TimeWatch:
@@ -40,7 +42,8 @@ class TimeWatch:
         self._remember = remember
         self._on_release = on_release
         self._lock = threading.Lock()
-        self._started_s = clock.monotonic_s()
+        self._looked_s = clock.monotonic_s()
+        self._waited_s = 0.0
         self._remembered_s: float | None = None
         self._holds = not clock.base().trusted
         if self._holds and hold_s > 0:
@@ -60,7 +63,11 @@ class TimeWatch:
         with self._lock:
             if base.trusted:
                 self._known(base, now_s)
-            elif self._holds and now_s - self._started_s >= self._hold_s:
+                return
+            # a suspend is no waiting: nobody could have told the time
+            self._waited_s += min(now_s - self._looked_s, _LONGEST_LOOK_S)
+            self._looked_s = now_s
+            if self._holds and self._waited_s >= self._hold_s:
                 self._holds = False
                 self._outbox.stop_waiting_for_time()
                 if self._hold_s > 0:

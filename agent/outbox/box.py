@@ -245,7 +245,7 @@ class Outbox:
         return self._untimed.waiting
 
     def time_is_known(self, base: TimeBase) -> int:
-        """Re-stamp what is in memory at once, what is on disk with the next flushes.
+        """Re-stamp what is in memory at once; ``restamp`` does what is on disk.
 
         Returns how many messages that were in memory; from any thread, again and again.
         """
@@ -304,8 +304,6 @@ class Outbox:
                 due.append(self._dirty_since_s + self.flush_interval_s)
             if self._open and any(self._lanes.on_disk.values()):
                 due.append(self._eviction.next_age_check_s)
-            if self._open and self._untimed.pending:
-                due.append(now_s)
             if self._trouble is not None:
                 # earlier would find the disk as it was; without a message there is no hurry
                 due = [max(self._retry_at_s, min(due, default=0.0))]
@@ -327,7 +325,6 @@ class Outbox:
                 self._begin_anew()
             self._mark_for_eviction()
             self._commit(self._snapshot())
-            self._restamp()
         except StoreError as error:
             self._note_trouble(error)
             return
@@ -335,15 +332,24 @@ class Outbox:
             LOG.info("the outbox is written to disk again")
             self._trouble = None
 
-    def _restamp(self) -> None:
-        """The next step of it; between two steps the messages that came meanwhile are written."""
+    def restamp(self) -> bool:
+        """The next step of re-stamping what is on disk; whether there was one. Never raises.
+
+        For the writer's thread. Apart from ``flush``, so that it writes nothing before its time.
+        """
         with self._lock:
             step = self._untimed.next_step()
-        if step is not None:
+        if step is None or not self._open or self._trouble is not None:
+            return False
+        try:
             last_row = self._store.transact(step.run)
-            # rows that were read before this step ended must not go by what holds after it
-            with self._claim_lock, self._lock:
-                self._untimed.step_done(step, last_row)
+        except StoreError as error:
+            self._note_trouble(error)
+            return False
+        # rows that were read before this step ended must not go by what holds after it
+        with self._claim_lock, self._lock:
+            self._untimed.step_done(step, last_row)
+        return True
 
     def _snapshot(self) -> Batch:
         with self._lock:

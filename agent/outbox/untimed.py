@@ -121,11 +121,6 @@ class Untimed:
         """Whether there may be messages of this boot without a trusted time."""
         return bool(self._zeros_ms) and self._known is None
 
-    @property
-    def pending(self) -> bool:
-        """Whether rows on disk are still to be re-stamped."""
-        return self._known is not None and bool(self._zeros_ms)
-
     def time_is_known(self, base: TimeBase, in_memory: Iterable[Message]) -> int:
         """Put right what is in memory; how many messages that were."""
         if not self.waiting:

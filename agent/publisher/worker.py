@@ -84,6 +84,8 @@ class OutboxWriter(_Worker):
         self._look()
         due_s = self._outbox.flush_in_s()
         interval_s = self._outbox.flush_interval_s
+        if (due_s is None or due_s > 0) and self._outbox.restamp():
+            return
         if due_s is None or due_s > interval_s:
             self._outbox.needs_flush.wait(min(due_s or IDLE_S, IDLE_S))
         elif due_s > 0:

@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from agent.outbox.lanes import Row
+from agent.outbox.batch import Row
 from agent.outbox.message import Kind, Message
 from agent.outbox.store import Store
 from agent.ports import TimeBase

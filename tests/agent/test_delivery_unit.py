@@ -292,7 +292,7 @@ def test_the_outbox_commands_work_while_the_agent_runs(start, tmp_path):
             event_type="trip_started",
         )
     )
-    wait(lambda: sum(delivery.outbox._lanes.on_disk.values()) == 3)
+    wait(lambda: delivery.outbox.on_disk() == 3)
     found = json.loads(invoke(outbox_cli.outbox, ["status", *arguments, "--json"]).output)
     assert (found["samples"]["waiting"], found["events"]["waiting"]) == (2, 1)
     readable = invoke(outbox_cli.outbox, ["status", *arguments]).output

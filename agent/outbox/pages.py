@@ -1,0 +1,139 @@
+"""Reads the pages of an SQLite file and of its log without SQLite, however damaged.
+
+After the file format in sqlite.org/fileformat2.html: section 1.3 the header, 1.5 the
+free list, 4.1 and 4.2 the log. Nothing here raises for damaged content.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from pathlib import Path
+from typing import IO, Final
+
+DEFAULT_PAGE_BYTES: Final = 4096
+_MAGIC: Final = b"SQLite format 3\x00"
+_LOG_HEADER: Final = struct.Struct(">8I")
+_FRAME_HEADER: Final = struct.Struct(">6I")
+_LOG_MAGIC: Final = 0x377F0682
+"""The last bit says in which byte order the checksums were made."""
+
+_MASK: Final = 0xFFFFFFFF
+
+
+class Pages:
+    """The newest version of each page: from the log where a committed frame has it."""
+
+    def __init__(self, path: Path) -> None:
+        log = path.with_name(path.name + "-wal")
+        self._file = path.open("rb") if path.exists() else None
+        self._log = log.open("rb") if log.exists() else None
+        self.page_bytes = self._find_page_bytes()
+        self._frames = self._committed_frames() if self._log else {}
+        in_file = self._size(self._file) // self.page_bytes
+        self.count = max(in_file, max(self._frames, default=0))
+
+    def close(self) -> None:
+        """Idempotent."""
+        for file in (self._file, self._log):
+            if file is not None:
+                file.close()
+
+    def page(self, number: int) -> bytes:
+        """Page ``number``, from 1; empty where it is not there or cannot be read."""
+        offset = self._frames.get(number)
+        try:
+            if offset is not None and self._log is not None:
+                self._log.seek(offset)
+                content = self._log.read(self.page_bytes)
+            elif self._file is not None:
+                self._file.seek((number - 1) * self.page_bytes)
+                content = self._file.read(self.page_bytes)
+            else:
+                return b""
+        except OSError:
+            return b""  # a worn card answers EIO for one sector, not for the next
+        return content if len(content) == self.page_bytes else b""
+
+    def free_pages(self) -> set[int]:
+        """Pages of the free list: what is in them was deleted long ago."""
+        found: set[int] = set()
+        header = self.page(1)
+        trunk = int.from_bytes(header[32:36], "big") if header.startswith(_MAGIC) else 0
+        while 0 < trunk <= self.count and trunk not in found:
+            found.add(trunk)
+            content = self.page(trunk)
+            entries = min(int.from_bytes(content[4:8], "big"), self.page_bytes // 4 - 2)
+            for entry in range(entries if content else 0):
+                found.add(int.from_bytes(content[8 + 4 * entry : 12 + 4 * entry], "big"))
+            trunk = int.from_bytes(content[:4], "big")
+        return found
+
+    def _size(self, file: IO[bytes] | None) -> int:
+        return file.seek(0, 2) if file is not None else 0
+
+    def _find_page_bytes(self) -> int:
+        head = self._start(self._file, 18)
+        if head.startswith(_MAGIC):
+            found = int.from_bytes(head[16:18], "big")
+            found = 65_536 if found == 1 else found
+        else:
+            found = int.from_bytes(self._start(self._log, 12)[8:12], "big")
+        sound = 512 <= found <= 65_536 and found & (found - 1) == 0
+        return found if sound else DEFAULT_PAGE_BYTES
+
+    def _start(self, file: IO[bytes] | None, size: int) -> bytes:
+        if file is None:
+            return b""
+        try:
+            file.seek(0)
+            return file.read(size)
+        except OSError:
+            return b""
+
+    def _committed_frames(self) -> dict[int, int]:
+        """Page number -> offset of its content in the log.
+
+        SQLite stops at the first frame whose checksum is wrong. A frame's checksum goes
+        on from the one before it, whose own is in its header, so sound frames behind a
+        hole can be told too; a transaction with a hole in it is taken as far as it goes.
+        """
+        head = self._start(self._log, _LOG_HEADER.size)
+        frames: dict[int, int] = {}
+        if self._log is None or len(head) < _LOG_HEADER.size:
+            return frames
+        magic, _, _, _, salt1, salt2, sum1, sum2 = _LOG_HEADER.unpack(head)
+        if magic & ~1 != _LOG_MAGIC:
+            return frames
+        order = ">" if magic & 1 else "<"
+        pending: dict[int, int] = {}
+        offset = _LOG_HEADER.size
+        while True:
+            try:
+                self._log.seek(offset)
+                frame = self._log.read(_FRAME_HEADER.size + self.page_bytes)
+            except OSError:
+                break
+            if len(frame) < _FRAME_HEADER.size + self.page_bytes:
+                break
+            number, committed, *salts, own1, own2 = _FRAME_HEADER.unpack_from(frame)
+            content = frame[_FRAME_HEADER.size :]
+            if salts == [salt1, salt2]:
+                if _checksum(order, (frame[:8], content), sum1, sum2) == (own1, own2):
+                    pending[number] = offset + _FRAME_HEADER.size
+                sum1, sum2 = own1, own2
+                if committed:
+                    frames.update(pending)
+                    pending.clear()
+            offset += len(frame)
+        return frames
+
+
+def _checksum(order: str, parts: Iterable[bytes], sum1: int, sum2: int) -> tuple[int, int]:
+    """Section 4.2 of the file format: over pairs of 32-bit words."""
+    for part in parts:
+        words = struct.unpack(f"{order}{len(part) // 4}I", part)
+        for first, second in zip(words[::2], words[1::2], strict=True):
+            sum1 = (sum1 + first + sum2) & _MASK
+            sum2 = (sum2 + second + sum1) & _MASK
+    return sum1, sum2

@@ -305,7 +305,7 @@ def test_the_outbox_commands_work_while_the_agent_runs(start, tmp_path):
     exported = invoke(outbox_cli.outbox, ["export", *arguments]).output.splitlines()
     assert [json.loads(line)["sequence"] for line in exported] == [3, 1, 2]
     delivery.record_sample(make_sample(4, clock, "0000000a"))
-    wait(lambda: sum(delivery.outbox._lanes.on_disk.values()) == 4)
+    wait(lambda: delivery.outbox.on_disk() == 4)
 
 
 def test_a_wrong_config_is_a_usage_error(tmp_path):

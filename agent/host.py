@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from agent.ports import TimeBase
+from agent.ports import Clock, TimeBase
 from agent.trusted_time import TrustedTime
 from contract import TimeQuality
 
@@ -69,6 +69,17 @@ def boottime_s() -> float:
 def system_utc() -> datetime:
     """What the system's wall clock says, right or wrong."""
     return datetime.now(UTC)  # noqa: TID251  the one place
+
+
+def system_error_s(clock: Clock) -> float | None:
+    """How far the system's clock is ahead of the trusted time; ``None`` while there is none.
+
+    TLS checks certificates by the system's clock, whatever time the agent trusts.
+    """
+    base = clock.base()
+    if not base.trusted:
+        return None
+    return (system_utc() - base.at(clock.monotonic_s())).total_seconds()
 
 
 class SystemClock:

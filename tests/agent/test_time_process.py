@@ -4,6 +4,7 @@ Each sample carries a CAN signal that says what time it truly was, from a bus on
 test sends it all the while; so the timestamps are judged by nothing of the agent's.
 """
 
+import json
 import random
 import signal
 import subprocess
@@ -193,3 +194,22 @@ def test_samples_from_before_the_first_fix_reach_the_broker_with_their_true_time
         assert max(map(abs, off_s)) < 1.5, "flagged, and not guessed"
     assert "no trusted time yet" in vehicle.log()
     assert "the time is known (gps)" in vehicle.log()
+
+
+@pytest.mark.needs("mosquitto")
+def test_the_log_says_that_tls_needs_the_time_and_the_samples_are_kept(make_vehicle):
+    vehicle = make_vehicle(no_fix_s=600)
+    not_yet = vehicle.pki.broker(valid_days=(1, 9))
+    with Mosquitto(vehicle.folder / "mosquitto", not_yet, vehicle.broker_port):
+        vehicle.run(-3600.0)
+        wait_for(vehicle, lambda: "cannot connect" in vehicle.log())
+        time.sleep(2)
+        vehicle.process.send_signal(signal.SIGTERM)
+        assert vehicle.process.wait(30) == 0, vehicle.log()
+    assert "this board's clock is not set, so the broker's certificate cannot be checked" in (
+        vehicle.log()
+    )
+    account = json.loads((vehicle.folder / "state/last-run.json").read_text())
+    assert account["waits_for_time"]
+    assert account["time_quality"] == "unsynced"
+    assert account["backlog_messages"] == account["last_sequence"] > 1

@@ -1,9 +1,11 @@
 """What a board without a clock creates before it knows the time."""
 
+import random
 from datetime import timedelta
 
 import pytest
 
+from agent.control import readable
 from agent.outbox import untimed
 from agent.outbox.untimed import restamped
 from contract import TimeQuality, decode_status
@@ -12,6 +14,7 @@ from tests.fakes.clockless_board import BEGIN, FLUSH_S, Board, Process
 MAY_BE_LOST = FLUSH_S + 3
 """Samples, at one a second."""
 
+PAGE_BYTES = 4096
 RIGHT = timedelta(milliseconds=100)
 UNSYNCED = TimeQuality.UNSYNCED
 
@@ -251,3 +254,66 @@ def test_fields_of_a_newer_version_pass_through_the_re_stamping():
         '{"timestamp":"1970-01-02T00:00:01.250Z","time_quality":"ntp","néw":[1.5,{"a":null}],'
         '"location":{"lat":1e-07,"fix_time":"1970-01-02T00:00:00.000Z"}}'
     )
+
+
+def test_what_a_damaged_outbox_gives_back_is_re_stamped_too(board):
+    agent = Process(board, "0000000a", connected=False)
+    agent.run(300)
+    agent.outbox.flush()
+    agent.outbox._store.checkpoint()
+    with (board.state / "outbox.db").open("r+b") as file:
+        file.seek(20 * PAGE_BYTES)
+        file.write(b"\xff" * 3 * PAGE_BYTES)
+    agent.outbox._store._writer.execute("PRAGMA shrink_memory")
+    agent.run(300)
+    agent.run(60, fix_delay_s=0.0)
+    agent.connect()
+    agent.run(120)
+    lost = agent.outbox.tally().dropped["damaged"]
+    assert 0 < lost < 100
+    kept = agent.received_of(agent)
+    assert len(kept) == len(agent.truths) - lost
+    check_right(agent.received(), kept)
+
+
+def test_the_first_look_at_a_clock_that_is_right_from_the_start_holds_nothing(board):
+    board.system_error, board.synchronised = timedelta(0), True
+    agent = Process(board, "0000000a")
+    agent.run(5)
+    check_right(agent.received(), agent.truths, TimeQuality.NTP)
+
+
+def test_old_and_new_boots_take_turns_and_each_message_is_right_or_flagged(board):
+    """Many short boots, some with a time and some without, restarts and cuts at random."""
+    dice = random.Random(11)
+    told, truths = {}, {}
+    for number in range(1, 25):
+        agent = Process(board, f"{number:08x}", connected=dice.random() < 0.4)
+        agent.run(dice.choice([5, 40, 90]))
+        knows = dice.random() < 0.5
+        if knows:
+            agent.run(dice.choice([4, 30]), fix_delay_s=0.05)
+        truths |= agent.truths
+        for key, message in agent.received().items():
+            assert told.setdefault(key, message) == message, "one message, two contents"
+        if dice.random() < 0.5:
+            board.power_cut(dice.choice([1.0, 5000.0]))
+        else:
+            board.crash()
+    last = Process(board, "0000ffff")
+    last.run(90, fix_delay_s=0.05)
+    told |= last.received()
+    errors = {key: abs(told[key].timestamp - truth) for key, truth in truths.items() if key in told}
+    trusted = [key for key in errors if told[key].time_quality is not UNSYNCED]
+    assert len(trusted) > 300
+    assert max(errors[key] for key in trusted) < RIGHT
+    assert len(errors) - len(trusted) > 0
+
+
+def test_the_status_for_a_person_says_whether_the_time_is_known(board):
+    agent = Process(board, "0000000a")
+    assert "time         unsynced, messages wait for GPS or NTP" in readable(
+        agent.delivery.account()
+    )
+    agent.run(10, fix_delay_s=0.0)
+    assert "time         gps\n" in readable(agent.delivery.account())

@@ -73,6 +73,8 @@ class Bounds:
         return batch
 
     def _by_size(self, batch: Batch, *, disk_full: bool) -> None:
+        if disk_full and self._ledger.deletes_wait():
+            return  # not even what is given up already could be removed: more would not help
         used, allocated = self._store.space()
         if self._eviction.relaxed(used) and not disk_full:
             self._sweeps.pop(_SIZE_SWEEP, None)

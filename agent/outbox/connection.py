@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from agent.outbox.faults import StoreError, StoreFault
+from agent.outbox.pages import is_short, log_has_hole
 from agent.outbox.schema import CURRENT_VERSION, migrate
 
 WAL_LIMIT_BYTES: Final = 1024 * 1024
@@ -24,12 +25,16 @@ def connect_writer(path: Path) -> sqlite3.Connection:
     """The one connection that writes; makes or migrates the file.
 
     Raises:
-        StoreError: an empty file has a log that SQLite would delete unread.
+        StoreError: SQLite would open it, and drop what is in its log without a word.
         sqlite3.Error: as SQLite gives it.
     """
     log = path.with_name(path.name + "-wal")
     if log.exists() and log.stat().st_size and (not path.exists() or not path.stat().st_size):
         raise StoreError(StoreFault.DAMAGED, f"{path} is empty but its log is not")
+    if log_has_hole(log):
+        raise StoreError(StoreFault.DAMAGED, f"{log} has a hole: what follows it would be lost")
+    if is_short(path):
+        raise StoreError(StoreFault.DAMAGED, f"{path} lacks pages at its end")
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
     try:
         version = connection.execute("PRAGMA user_version").fetchone()[0]

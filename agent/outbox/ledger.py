@@ -236,6 +236,11 @@ class Ledger:
         with self._lock:
             return sum(self._lanes.on_disk.values())
 
+    def deletes_wait(self) -> bool:
+        """Settled rows are still in the file."""
+        with self._lock:
+            return any(self._lanes.gone.values())
+
     def newest_row(self) -> int:
         """The highest id that was given."""
         with self._lock:

@@ -138,6 +138,8 @@ def _what_it_says(file: Path) -> tuple[int | None, dict[str, int]]:
     expected: int | None = None
     unreported: dict[str, int] = {}
     try:
+        if not file.exists() or not file.stat().st_size:
+            return None, {}  # SQLite deletes the log of an empty file, even when it only reads
         with closing(connect_reader(file)) as db:
             unreported = dict(
                 db.execute(
@@ -152,6 +154,6 @@ def _what_it_says(file: Path) -> tuple[int | None, dict[str, int]]:
                 ).fetchall()
                 if kind in set(Kind)
             )
-    except (sqlite3.Error, TypeError, ValueError):
+    except (sqlite3.Error, OSError, TypeError, ValueError):
         LOG.warning("how much %s held is not known for sure", file)
     return expected, unreported

@@ -28,6 +28,7 @@ T = TypeVar("T")
 _REFRESH_COUNT_AFTER_ROWS: Final = 1_000
 _KEPT_REFUSED: Final = 200
 _KEPT_RUNS: Final = 10
+_SMALL_TABLES: Final = ("refused", "drops", "counts", "runs", "sweeps", "salvages", "time_bases")
 _COMPACT_PAGES: Final = 64
 """A step of giving pages back: 256 KB moved at most, some 50 ms on a slow card."""
 
@@ -60,6 +61,11 @@ class Store:
                 raise
 
     def _look_inside(self, connection: sqlite3.Connection, run_id: str) -> Contents:
+        for table in _SMALL_TABLES:
+            # found now, while all messages can be had, not when it is first needed
+            verdict = connection.execute(f"PRAGMA integrity_check({table})").fetchone()[0]
+            if verdict != "ok":
+                raise StoreError(StoreFault.DAMAGED, f"{self.path}: {table}: {verdict}")
         runs = connection.execute(
             "SELECT run_id, last_sequence FROM runs ORDER BY number DESC LIMIT 2"
         ).fetchall()
@@ -264,7 +270,8 @@ class Store:
         with self._write_lock, store_errors(f"cannot compact {self.path}"):
             connection = self._writing()
             free = connection.execute("PRAGMA freelist_count").fetchone()[0]
-            connection.execute(f"PRAGMA incremental_vacuum({_COMPACT_PAGES})").fetchall()
+            # execute() would take one step, that is one page, as the statement has no columns
+            connection.executescript(f"PRAGMA incremental_vacuum({_COMPACT_PAGES})")
             now_free = connection.execute("PRAGMA freelist_count").fetchone()[0]
             return bool(now_free < free)
 

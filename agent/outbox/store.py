@@ -9,6 +9,7 @@ when first needed and again after a fault, so a file that vanishes is survived.
 from __future__ import annotations
 
 import logging
+import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable
@@ -29,6 +30,11 @@ _REFRESH_COUNT_AFTER_ROWS: Final = 1_000
 _KEPT_REFUSED: Final = 200
 _KEPT_RUNS: Final = 10
 _SMALL_TABLES: Final = ("refused", "drops", "counts", "runs", "sweeps", "salvages", "time_bases")
+_RESERVE_BYTES: Final = 4_000_000
+"""Of the file system: below it the file grows no more, so that its log can always be
+folded in; what the log holds for pages that the file cannot get would block it for good."""
+
+_UNLIMITED_PAGES: Final = 2**31 - 2
 _COMPACT_PAGES: Final = 64
 """A step of giving pages back: 256 KB moved at most, some 50 ms on a slow card."""
 
@@ -119,6 +125,7 @@ class Store:
         """Write all of a batch durably, or nothing; inserts come with their id, ascending."""
         with self._write_lock, store_errors(f"cannot write {self.path}"):
             connection = self._writing()
+            self._stop_growth_before_the_disk_is_full(connection)
             counts, counted_to = dict(self._counts), dict(self._counted_to)
             connection.execute("BEGIN IMMEDIATE")
             try:
@@ -143,6 +150,15 @@ class Store:
                     connection.execute("ROLLBACK")
                 raise
             return result
+
+    def _stop_growth_before_the_disk_is_full(self, connection: sqlite3.Connection) -> None:
+        # SQLite raises a limit that is lower than the file to the file's own size
+        limit = 1 if self._disk_is_low() else _UNLIMITED_PAGES
+        connection.execute(f"PRAGMA max_page_count = {limit}").fetchone()
+
+    def _disk_is_low(self) -> bool:
+        disk = os.statvfs(self.path.parent)
+        return disk.f_bavail * disk.f_frsize < _RESERVE_BYTES
 
     def _apply(self, connection: sqlite3.Connection, batch: Batch) -> None:
         # before the deletes: a row that was read for it may have been settled since

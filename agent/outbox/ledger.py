@@ -49,6 +49,8 @@ class Ledger:
         with self._lock:
             if not self._lanes.unwritten:
                 self.needs_flush.set()
+            # made before the time was known, put after: another thread learned of it between
+            self._untimed.put_right((message,))
             self._lanes.put(message)
             self._tally.created[message.kind] += 1
             self._tally.waiting += 1

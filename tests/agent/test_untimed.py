@@ -235,6 +235,21 @@ def test_an_orderly_stop_does_not_wait_for_what_may_not_go(board):
     assert not agent.outbox.anything_to_send()
 
 
+def test_a_sample_that_was_just_made_when_the_time_became_known_is_right_too(board):
+    agent = Process(board, "0000000a")
+    made = []
+    agent.delivery.record_sample = made.append
+    agent.turn()
+    del agent.delivery.record_sample
+    board.system_error, board.synchronised = timedelta(0), True
+    board.advance(31)
+    agent.delivery.time_watch.look()
+    agent.delivery.record_sample(made[0])
+    agent.run(5)
+    assert made[0].time_quality is UNSYNCED
+    check_right(agent.received(), {**agent.truths}, TimeQuality.NTP)
+
+
 def test_a_damaged_or_trusted_payload_is_not_shifted():
     assert restamped(b"{", 1000, TimeQuality.GPS) is None
     assert restamped(b"[]", 1000, TimeQuality.GPS) is None

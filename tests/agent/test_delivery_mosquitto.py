@@ -222,7 +222,8 @@ def test_live_batches_reach_the_listener_and_decode(
             tmp_path / "state", broker.port, vehicle, delivery=DeliverySettings(batch_s=0.5)
         )
         wait(lambda: delivery.publisher.connected, "not connected")
-        record(delivery, 1, 100, pause_s=0.01)
+        # 1.2 s: the last batch, cut by the end, holds more than one sample, which goes singly
+        record(delivery, 1, 100, pause_s=0.012)
         delivery.stop(5)
         wait(lambda: len(sequences_heard(listener)) >= 100, "not all heard")
         assert sorted(n for _, n in sequences_heard(listener)) == list(range(1, 101))

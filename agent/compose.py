@@ -15,6 +15,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
@@ -29,10 +30,12 @@ from agent.errors import StateError
 from agent.files import write_atomically
 from agent.host import SystemClock, boot_id, new_run_id
 from agent.inputs import Inbox
+from agent.ports import TimeBase
 from agent.sources.can_bus import CanSource, check_interface
 from agent.sources.can_map import SignalMap, references
 from agent.sources.dbc_compile import compile_tables
 from agent.sources.gpsd import GpsdSource
+from agent.time_anchor import TimeAnchor
 from agent.transport import Credentials, certificate_name, check_credentials
 from contract import Mode
 
@@ -55,6 +58,10 @@ def software_version() -> str:
         return version("milepost")
     except PackageNotFoundError:
         return "0"
+
+
+def _make_clock(kept: TimeBase | None) -> SystemClock:
+    return SystemClock(kept=kept)
 
 
 def check(settings: AgentSettings) -> None:
@@ -82,11 +89,21 @@ def check(settings: AgentSettings) -> None:
 
 
 class Agent:
-    """The whole agent; ``start()`` once; ``stop()`` also after a start that failed."""
+    """The whole agent; ``start()`` once; ``stop()`` also after a start that failed.
 
-    def __init__(self, settings: AgentSettings) -> None:
+    ``make_clock`` is for a test's process that runs the agent on a board with a wrong
+    clock: it is given the time that an earlier process of this boot trusted.
+    """
+
+    def __init__(
+        self,
+        settings: AgentSettings,
+        make_clock: Callable[[TimeBase | None], SystemClock] = _make_clock,
+    ) -> None:
         self.settings = settings
-        self.clock = SystemClock()
+        this_boot = boot_id()
+        anchor = TimeAnchor(settings.state.runtime_dir, this_boot)
+        self.clock = make_clock(anchor.load())
         self._started = False
         check_credentials(_credentials(settings))
         self._prepare_directories()
@@ -111,6 +128,8 @@ class Agent:
             delivery=settings.delivery,
             broker=settings.broker,
             software_version=software_version(),
+            boot_id=this_boot,
+            remember_time=anchor.save,
         )
         self.engine = Engine(
             identity=EngineIdentity(settings.vehicle.id, run_id),
@@ -118,7 +137,6 @@ class Agent:
             clock=self.clock,
             inbox=self._inbox,
             state=VehicleState(
-                clock=self.clock,
                 observe_time=self.clock.observe_gps,
                 readers=self._buses,
                 max_speed_kmh=settings.position.max_speed_kmh,
@@ -126,7 +144,7 @@ class Agent:
             ),
             trips=TripKeeper(
                 settings.state.dir,
-                boot_id=boot_id(),
+                boot_id=this_boot,
                 resume_s=settings.sampling.thresholds.trip_resume_s,
             ),
             recorder=self.delivery,

@@ -157,6 +157,9 @@ def readable(account: dict[str, Any]) -> str:
         ("waiting", f"{account['backlog_messages']} messages"),
         ("dropped", dropped or "none"),
     ]
+    if "time_quality" in account:
+        waits = ", messages wait for GPS or NTP" if account.get("waits_for_time") else ""
+        lines.append(("time", f"{account['time_quality']}{waits}"))
     if "fixes_received" in account:
         rejected = sum(account.get("fixes_rejected", {}).values())
         lines.append(("GPS", f"{account['fixes_received']} fixes, {rejected} rejected"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import random
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, Final
@@ -12,9 +13,10 @@ from typing import IO, Any, Final
 from agent.account import books, flash_bytes_written, process_age_s, read_last_run
 from agent.config import BrokerSettings, DeliverySettings, OutboxSettings
 from agent.errors import StateError
-from agent.outbox import Eviction, Kind, Message, Outbox, Store
-from agent.ports import Clock, Transport
+from agent.outbox import Eviction, Kind, Message, Outbox, Store, Untimed
+from agent.ports import Clock, TimeBase, Transport
 from agent.publisher import OutboxWriter, Publisher, PublisherLimits, PublisherThread
+from agent.time_watch import TimeWatch
 from agent.transport.paho_transport import Endpoint, PahoTransport, Will
 from agent.transport.tls import Credentials
 from contract import (
@@ -37,11 +39,15 @@ _MEGABYTE: Final = 1_000_000
 _DAY_S: Final = 86_400.0
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LOOK_S: Final = 0.05
+_FINISH_S: Final = 5.0
+"""To re-stamp at the end: some 10,000 messages on a Pi."""
 
 
 class Delivery:
     """``start()`` once; ``stop()`` at any time, idempotent, after the engine has ended.
 
+    ``boot_id`` lets a later process of the same boot re-stamp what this one left without a
+    trusted time; ``remember_time`` is given each trusted time for it.
     ``transport`` is for tests and for other transports; by default paho over mutual TLS.
     """
 
@@ -56,6 +62,8 @@ class Delivery:
         delivery: DeliverySettings,
         broker: BrokerSettings,
         software_version: str,
+        boot_id: str = "",
+        remember_time: Callable[[TimeBase], None] = lambda _: None,
         transport: Transport | None = None,
         limits: PublisherLimits | None = None,
     ) -> None:
@@ -81,6 +89,7 @@ class Delivery:
             eviction=Eviction(
                 max_bytes=int(outbox.max_mb * _MEGABYTE), max_age_s=outbox.max_age_days * _DAY_S
             ),
+            untimed=Untimed(run_id, boot_id, clock.base()),
         )
         self._transport = transport or PahoTransport(
             clock=clock,
@@ -105,7 +114,14 @@ class Delivery:
         )
         self.publisher.on_first_ack = self._note_first_ack
         self._publisher_thread = PublisherThread(self.publisher, clock)
-        self._writer_thread = OutboxWriter(self.outbox, clock)
+        self.time_watch = TimeWatch(
+            clock=clock,
+            outbox=self.outbox,
+            hold_s=delivery.hold_unsynced_s,
+            remember=remember_time,
+            on_release=self.publisher.wake,
+        )
+        self._writer_thread = OutboxWriter(self.outbox, clock, self.time_watch.look)
 
     def start(self) -> None:
         """Open the outbox, begin to connect and to deliver what earlier runs left.
@@ -116,6 +132,7 @@ class Delivery:
         self._take_state_dir()
         self._started = True
         self.outbox.open()
+        self.time_watch.look()
         self._previous_run = self._find_previous_run()
         self._publisher_thread.start()
         self._writer_thread.start()
@@ -127,10 +144,12 @@ class Delivery:
         self._stopped = True
         self.publisher.drain()
         deadline_s = self._clock.monotonic_s() + drain_s
-        while self.outbox.waiting() and self._clock.monotonic_s() < deadline_s:
+        while self.outbox.anything_to_send() and self._clock.monotonic_s() < deadline_s:
             self._clock.sleep_s(_LOOK_S)
         self._publisher_thread.stop()
         self._writer_thread.stop()
+        self._finish_restamping()
+        self.time_watch.stop()
         self.outbox.close(self._last_sequence)
         farewell = encode(self._make_status(VehicleState.OFFLINE))
         self._transport.close((self._topics.topic(MessageKind.STATUS), farewell))
@@ -155,6 +174,8 @@ class Delivery:
         trusted = message.time_quality is not TimeQuality.UNSYNCED
         taken_ms = int((message.timestamp - _EPOCH).total_seconds() * 1000) if trusted else None
         self._last_sequence = message.sequence
+        if trusted and self.outbox.waits_for_time:
+            self.time_watch.look()
         self.outbox.put(
             Message(
                 kind,
@@ -196,6 +217,8 @@ class Delivery:
             **books(self.outbox.tally()),
             "last_sequence": self._last_sequence,
             "previous_run": self._previous_run.model_dump() if self._previous_run else None,
+            "time_quality": self._clock.quality().value,
+            "waits_for_time": self.time_watch.holds,
             "publishes": self.publisher.publishes,
             "bytes_published": self.publisher.bytes_published,
             "flash_bytes_written": flash_bytes_written(),
@@ -225,6 +248,12 @@ class Delivery:
             ) from None
         self._lock_file = lock_file
 
+    def _finish_restamping(self) -> None:
+        """The boot may end next, and what it leaves without a time is flagged for ever."""
+        deadline_s = self._clock.monotonic_s() + _FINISH_S
+        while self._clock.monotonic_s() < deadline_s and self.outbox.restamp():
+            pass
+
     def _find_previous_run(self) -> PreviousRun | None:
         known = [run for run in (self.outbox.previous_run, read_last_run(self._state_dir)) if run]
         if not known:
@@ -245,14 +274,15 @@ class Delivery:
         return encode(self._make_status(VehicleState.ONLINE))
 
     def _make_status(self, state: VehicleState) -> Status:
+        base = self._clock.base()
         tally = self.outbox.tally()
         acknowledged = sum(tally.acknowledged.values()) + tally.inherited_acknowledged
         return Status(
             vehicle_id=self._vehicle_id,
             run_id=self._run_id,
             state=state,
-            timestamp=self._clock.utc(),
-            time_quality=self._clock.quality(),
+            timestamp=base.at(self._clock.monotonic_s()),
+            time_quality=base.quality,
             software_version=self._software_version,
             mode=self._mode,
             sample_interval_s=self._sample_interval_s,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -13,6 +14,8 @@ import click
 from agent.cli_common import config_option, fail
 from agent.delivery import OUTBOX_FILE
 from agent.errors import AgentError, StateError
+from agent.outbox.salvage_jobs import kept_files
+from agent.outbox.verify import verify as verify_file
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -64,11 +67,7 @@ def summary(path: Path) -> dict[str, Any]:
         }
     result["dropped"] = {row["reason"]: row["messages"] for row in db.table("drops").rows}
     result["refused"] = db.table("refused").count
-    result["damaged_files"] = sorted(
-        str(kept)
-        for kept in path.parent.glob(f"{path.name}.damaged-*")
-        if not kept.name.endswith(("-wal", "-shm"))
-    )
+    result["damaged_files"] = [str(kept) for kept in kept_files(path)]
     return result
 
 
@@ -77,7 +76,7 @@ def messages(path: Path, *, limit: int | None = None) -> Iterator[dict[str, Any]
     db = open_for_reading(path)
     left = limit
     for table in TABLES:
-        last = 0
+        last = -(2**63)  # those of salvaged rows are negative
         # page by page: a reader that stays open would keep the agent from checkpointing
         while left is None or left > 0:
             page = min(_PAGE_ROWS, _PAGE_ROWS if left is None else left)
@@ -175,3 +174,36 @@ def export(config_file: Path) -> None:
             click.echo(json.dumps(message, separators=(",", ":")))
     except AgentError as error:
         fail(error)
+
+
+@outbox.command(
+    epilog="\b\nExamples:\n  milepost-agent outbox verify --config agent.toml\n"
+    "  milepost-agent outbox verify --config agent.toml --json",
+)
+@config_option
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def verify(config_file: Path, *, as_json: bool) -> None:
+    """Read every page and every message; exit code 1 if anything is wrong."""
+    try:
+        path = _outbox_of(config_file)
+        if not path.exists():
+            raise StateError(
+                f"there is no outbox at {path}", hint="The agent makes it when it first runs."
+            )
+        found = verify_file(path)
+    except AgentError as error:
+        fail(error)
+    if as_json:
+        click.echo(json.dumps(found.as_json(), indent=2))
+    else:
+        for table, count in found.messages.items():
+            click.echo(f"{count} {table} wait")
+        for kept in found.to_salvage:
+            click.echo(f"damaged file waits for its salvage: {kept}")
+        for line in found.errors:
+            click.echo(line)
+        click.echo(f"{found.file}: {'sound' if found.sound else 'NOT sound'}")
+        if not found.sound:
+            click.echo("The running agent sets a damaged file aside and salvages it by itself.")
+    if not found.sound:
+        sys.exit(1)

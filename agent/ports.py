@@ -7,18 +7,52 @@ of ``Transport``, whose callbacks only enqueue.
 
 from __future__ import annotations
 
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Protocol
 
 from contract import Event, Sample, TimeQuality
 
 
+@dataclass(frozen=True, slots=True)
+class TimeBase:
+    """How this boot's monotonic time becomes UTC, and who vouches for it.
+
+    ``zero`` is the UTC time at which the monotonic clock stood at 0. While nobody vouches
+    (``unsynced``) it is provisional and stays the same for the life of the process, so
+    that one shift puts right whatever was stamped with it.
+    """
+
+    zero: datetime
+    quality: TimeQuality
+
+    @property
+    def trusted(self) -> bool:
+        """Whether GPS or NTP stands behind it."""
+        return self.quality is not TimeQuality.UNSYNCED
+
+    def at(self, monotonic_s: float) -> datetime:
+        """UTC at a monotonic time."""
+        return self.zero + timedelta(seconds=monotonic_s)
+
+    def zero_ms(self) -> int:
+        """``zero`` in whole milliseconds since 1970."""
+        return round((self.zero - _EPOCH) / timedelta(milliseconds=1))
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
 class Clock(Protocol):
     """Time for everything that needs it; nothing else reads a clock."""
 
     def monotonic_s(self) -> float:
-        """Seconds since an arbitrary start; never steps."""
+        """Seconds since the boot, those of a suspend counted; never steps."""
+        ...
+
+    def base(self) -> TimeBase:
+        """What turns monotonic time into UTC now; time and its quality in one answer."""
         ...
 
     def utc(self) -> datetime:

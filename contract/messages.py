@@ -40,7 +40,10 @@ class TimeQuality(StrEnum):
     GPS = "gps"
     NTP = "ntp"
     UNSYNCED = "unsynced"
-    """No trusted time was seen before that boot of the board ended."""
+    """No trusted time was seen before that boot of the board ended.
+
+    Nor before the agent's bound on waiting for one had passed (``delivery.hold_unsynced_s``).
+    """
 
 
 class Mode(StrEnum):

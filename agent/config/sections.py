@@ -91,6 +91,11 @@ class DeliverySettings(Section):
         default=400_000,
         description="Payload bytes per second. AWS IoT Core allows 512,000. Default 400000.",
     )
+    hold_unsynced_s: Annotated[float, Field(ge=0, le=31_536_000)] = Field(
+        default=900,
+        description="Seconds that messages wait for a trusted time (GPS or NTP) before they are "
+        "sent with the board's own; they are re-stamped when it comes. Default 900.",
+    )
     shutdown_drain_s: Annotated[float, Field(ge=0, le=600)] = Field(
         default=10,
         description="Seconds an orderly stop goes on delivering before the rest is left in "

@@ -12,7 +12,6 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Final
 
 from agent.config import SamplingSettings
@@ -24,7 +23,7 @@ from agent.engine.watches import BatteryWatch, BrakingWatch, FaultWatch
 from agent.inputs import FixReceived, Inbox, Input, SourceChanged
 from agent.logs import StateLog
 from agent.ports import Clock, Recorder
-from contract import Event, EventType, Mode, Sample
+from contract import Event, EventType, Mode, Sample, TimeQuality
 from contract.messages import format_timestamp
 
 LOOK_S: Final = 1.0
@@ -86,8 +85,7 @@ class Engine:
         self._progress_s = clock.monotonic_s()
         self._mode_since_s = clock.monotonic_s()
         self._seconds_in_mode = dict.fromkeys(Mode, 0.0)
-        self._events: deque[dict[str, Any]] = deque(maxlen=EVENTS_KEPT)
-        self._trip_started: datetime | None = None
+        self._events: deque[tuple[Event, float]] = deque(maxlen=EVENTS_KEPT)
         self._sequence = 0
         self._samples = 0
 
@@ -124,16 +122,14 @@ class Engine:
             "values_refused": self._state.invalid_values,
             "inputs_dropped": self._inbox.dropped,
             "seconds_in_mode": {mode: round(spent_s, 3) for mode, spent_s in seconds.items()},
-            "events": list(self._events),
+            "events": [self._told(*entry) for entry in list(self._events)],
         }
 
     def prepare(self) -> None:
         """Set the first mode: in a trip, if one was interrupted and goes on."""
-        utc, quality = self._clock.utc(), self._clock.quality()
-        going_on, over = self._trips.restore(utc, quality)
         now_s = self._clock.monotonic_s()
+        going_on, over = self._trips.restore(self._clock.base(), now_s)
         if going_on is not None:
-            self._trip_started = datetime.fromisoformat(going_on.started_at)
             self._modes = ModeMachine(self._sampling.thresholds, Mode.IN_TRIP)
             _log.info("trip %s goes on", going_on.trip_id)
         self._tell_mode(now_s)
@@ -161,7 +157,7 @@ class Engine:
             self._safe_step(item)
         while (item := self._inbox.get(0)) is not None:
             self._safe_step(item)
-        self._trips.stop(self._clock.utc())
+        self._trips.stop(self._clock.base(), self._clock.monotonic_s())
 
     def _safe_step(self, item: Input | None) -> None:
         """Bad input must not end the agent; what no check foresaw costs this turn only."""
@@ -206,8 +202,7 @@ class Engine:
         self._seconds_in_mode[transition.source] += now_s - self._mode_since_s
         _log.info("mode %s -> %s (%s)", transition.source, transition.target, transition.reason)
         if transition.target is Mode.IN_TRIP:
-            self._trip_started = self._clock.utc()
-            self._trips.begin(self._trip_started, self._clock.quality())
+            self._trips.begin(self._clock.base(), now_s)
             self._emit(EventType.TRIP_STARTED, view, {"reason": transition.reason})
         details = {
             "from": transition.source.value,
@@ -217,9 +212,9 @@ class Engine:
         self._emit(EventType.MODE_CHANGED, view, details)
         if transition.source is Mode.IN_TRIP:
             ended: dict[str, Any] = {"reason": transition.reason}
-            if self._trip_started is not None:
-                lasted_s = (self._clock.utc() - self._trip_started).total_seconds()
-                ended["duration_s"] = round(max(lasted_s, 0.0), 1)
+            lasted_s = self._trips.lasted_s(self._clock.base(), now_s)
+            if lasted_s is not None:
+                ended["duration_s"] = round(lasted_s, 1)
             self._emit(EventType.TRIP_ENDED, view, ended)
             self._trips.end()
         self._tell_mode(now_s)
@@ -240,13 +235,14 @@ class Engine:
             self._emit(EventType.FAULT_RAISED, None, details)
 
     def _take_sample(self, view: View) -> None:
-        groups = self._state.groups(view, self._trips.trip_id)
+        base = self._clock.base()
+        groups = self._state.groups(view, self._trips.trip_id, base)
         sample = Sample(
             vehicle_id=self._identity.vehicle_id,
             run_id=self._identity.run_id,
             sequence=self._sequence + 1,
-            timestamp=self._clock.utc(),
-            time_quality=self._clock.quality(),
+            timestamp=base.at(self._clock.monotonic_s()),
+            time_quality=base.quality,
             **groups,
         )
         self._sequence += 1
@@ -261,24 +257,32 @@ class Engine:
         *,
         trip_id: str | None = None,
     ) -> None:
+        base = self._clock.base()
+        now_s = self._clock.monotonic_s()
         event = Event(
             vehicle_id=self._identity.vehicle_id,
             run_id=self._identity.run_id,
             sequence=self._sequence + 1,
-            timestamp=self._clock.utc(),
-            time_quality=self._clock.quality(),
+            timestamp=base.at(now_s),
+            time_quality=base.quality,
             event_type=kind.value,
-            location=self._state.location(view) if view is not None else None,
+            location=self._state.location(view, base) if view is not None else None,
             trip_id=trip_id or self._trips.trip_id,
             details=details,
         )
         self._sequence += 1
-        self._events.append(
-            {
-                "event_type": kind.value,
-                "sequence": event.sequence,
-                "timestamp": format_timestamp(event.timestamp),
-                "details": details,
-            }
-        )
+        self._events.append((event, now_s))
         self._recorder.record_event(event)
+
+    def _told(self, event: Event, created_s: float) -> dict[str, Any]:
+        """An event for the account, with the time that it is sent with."""
+        moment = event.timestamp
+        base = self._clock.base()
+        if event.time_quality is TimeQuality.UNSYNCED and base.trusted:
+            moment = base.at(created_s)
+        return {
+            "event_type": event.event_type,
+            "sequence": event.sequence,
+            "timestamp": format_timestamp(moment),
+            "details": event.details,
+        }

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -18,13 +18,13 @@ from pydantic import BaseModel, ValidationError
 from agent.engine.modes import Situation
 from agent.engine.positions import PositionCheck
 from agent.inputs import Fix, FixReceived, SignalReader, SignalValue
-from agent.ports import Clock
+from agent.ports import TimeBase
 from contract import Acceleration, Battery, Diagnostics, Location, Motion, VehicleStatus
 
 Group = TypeVar("Group", bound=BaseModel)
 
-ObserveTime = Callable[[datetime, float], bool]
-"""Tell the clock a fix's time and when it came (monotonic); whether it is believed."""
+ObserveTime = Callable[[datetime, float], datetime | None]
+"""Tell the clock a fix's time and when it came (monotonic); the time as far as believed."""
 
 LAT: Final = "location.lat"
 LON: Final = "location.lon"
@@ -34,10 +34,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """A position that was believed, with the time to send along."""
+    """A position that was believed.
+
+    ``fix_time`` is the receiver's time of measurement, where that was believed; else the
+    time of arrival counts, which is monotonic and becomes UTC only when it is sent.
+    """
 
     fix: Fix
-    fix_time: datetime
+    fix_time: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +61,11 @@ class VehicleState:
     def __init__(
         self,
         *,
-        clock: Clock,
         observe_time: ObserveTime,
         readers: Sequence[SignalReader],
         max_speed_kmh: float,
         stale_after_s: float,
     ) -> None:
-        self._clock = clock
         self._observe_time = observe_time
         self._readers = readers
         self._stale_after_s = stale_after_s
@@ -90,11 +92,12 @@ class VehicleState:
             if self._gps is not None and self._gps.fix.received_s == fix.received_s:
                 self._gps = Position(fix, self._gps.fix_time)
             return
-        believed = fix.time is not None and self._observe_time(fix.time, fix.received_s)
+        fix_time = None
+        if fix.time is not None:
+            fix_time = self._observe_time(fix.time, fix.received_s)
         self.fixes_received += 1
         if self._gps_check.check(fix) is None:
-            fix_time = fix.time if believed else None
-            self._gps = Position(fix, fix_time or self._utc_at(fix.received_s))
+            self._gps = Position(fix, fix_time)
 
     def view(self, now_s: float) -> View:
         """What is known and fresh at a monotonic time."""
@@ -122,8 +125,8 @@ class VehicleState:
             ),
         )
 
-    def location(self, view: View) -> Location | None:
-        """The position as a group."""
+    def location(self, view: View, base: TimeBase) -> Location | None:
+        """The position as a group, its time on the same scale as the message's."""
         position = view.position
         if position is None:
             return None
@@ -133,11 +136,11 @@ class VehicleState:
             "lon": fix.lon,
             "altitude": fix.altitude_m,
             "accuracy": fix.accuracy_m,
-            "fix_time": position.fix_time,
+            "fix_time": position.fix_time or base.at(fix.received_s),
         }
         return self._group(Location, "location", group)
 
-    def groups(self, view: View, trip_id: str | None) -> dict[str, Any]:
+    def groups(self, view: View, trip_id: str | None, base: TimeBase) -> dict[str, Any]:
         """The groups of a sample, by name; absent ones are ``None``."""
         values = view.values
         split: dict[str, dict[str, Any]] = {}
@@ -158,7 +161,7 @@ class VehicleState:
         status = split.get("vehicle_status", {})
         status["trip_id"] = trip_id
         return {
-            "location": self.location(view),
+            "location": self.location(view, base),
             "battery": self._group(Battery, "battery", split.get("battery", {})),
             "motion": self._group(Motion, "motion", motion),
             "vehicle_status": self._group(VehicleStatus, "vehicle_status", status),
@@ -183,7 +186,7 @@ class VehicleState:
             )
             self.fixes_received += 1
             if self._can_check.check(fix) is None:
-                self._can = Position(fix, self._utc_at(received_s))
+                self._can = Position(fix)
         can = self._can
         if can is None or received_s is None:
             return None
@@ -193,9 +196,6 @@ class VehicleState:
     def _received_s(self, name: str) -> float | None:
         times = [reader.received_s(name) for reader in self._readers]
         return max((moment for moment in times if moment is not None), default=None)
-
-    def _utc_at(self, moment_s: float) -> datetime:
-        return self._clock.utc() - timedelta(seconds=self._clock.monotonic_s() - moment_s)
 
     def _group(self, model: type[Group], name: str, values: dict[str, Any]) -> Group | None:
         """The group without what the contract refuses (a latitude of 191), counted."""

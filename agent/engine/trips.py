@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from agent.files import write_atomically
-from contract import TimeQuality
+from agent.ports import TimeBase
 
 FILE_NAME: Final = "trip.json"
 LONGEST_TRIP: Final = timedelta(hours=24)
@@ -28,13 +28,21 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Trip:
-    """A trip that is under way; times are ISO 8601 in UTC."""
+    """A trip that is under way.
+
+    ``started_at`` and ``stopped_at`` are ISO 8601 in UTC, as far as it was known:
+    ``trusted_time`` says so of the former, ``trusted_stop`` of the latter. ``started_s``
+    is monotonic, in the boot that ``started_boot`` names.
+    """
 
     trip_id: str
     started_at: str
     boot_id: str
     trusted_time: bool
     stopped_at: str | None = None
+    trusted_stop: bool = False
+    started_s: float | None = None
+    started_boot: str = ""
 
 
 class TripKeeper:
@@ -51,24 +59,27 @@ class TripKeeper:
         """The id of the trip under way."""
         return self._trip.trip_id if self._trip else None
 
-    def restore(self, now: datetime, quality: TimeQuality) -> tuple[Trip | None, Trip | None]:
+    def restore(self, base: TimeBase, now_s: float) -> tuple[Trip | None, Trip | None]:
         """Read the file at the start: the trip that goes on, or the one that is over."""
         trip = self._read()
         if trip is None:
             return None, None
-        if self._goes_on(trip, now, trusted=quality is not TimeQuality.UNSYNCED):
+        if self._goes_on(trip, base.at(now_s), trusted=base.trusted):
+            trip = self._with_true_start(trip, base)
             self._trip = replace(trip, boot_id=self._boot_id, stopped_at=None)
             return self._trip, None
         self._write(None)
         return None, trip
 
-    def begin(self, now: datetime, quality: TimeQuality) -> str:
+    def begin(self, base: TimeBase, now_s: float) -> str:
         """A new trip; returns its id."""
         self._trip = Trip(
             trip_id=str(uuid.uuid4()),
-            started_at=now.isoformat(),
+            started_at=base.at(now_s).isoformat(),
             boot_id=self._boot_id,
-            trusted_time=quality is not TimeQuality.UNSYNCED,
+            trusted_time=base.trusted,
+            started_s=now_s,
+            started_boot=self._boot_id,
         )
         self._write(self._trip)
         return self._trip.trip_id
@@ -80,18 +91,51 @@ class TripKeeper:
         self._write(None)
         return ended
 
-    def stop(self, now: datetime) -> None:
+    def lasted_s(self, base: TimeBase, now_s: float) -> float | None:
+        """How long the trip has lasted; ``None`` where that cannot be known.
+
+        By the monotonic clock within a boot, so that time which becomes known on the way
+        does not count as driven; by UTC across boots, where both ends were trusted.
+        """
+        trip = self._trip
+        if trip is None:
+            return None
+        if trip.started_s is not None and self._is_this_boot(trip.started_boot):
+            return max(now_s - trip.started_s, 0.0)
+        if not (trip.trusted_time and base.trusted):
+            return None
+        lasted = base.at(now_s) - datetime.fromisoformat(trip.started_at)
+        return max(lasted.total_seconds(), 0.0)
+
+    def stop(self, base: TimeBase, now_s: float) -> None:
         """The agent stops in an orderly way; note when, if a trip is under way."""
         if self._trip is not None:
-            self._write(replace(self._trip, stopped_at=now.isoformat()))
+            trip = self._with_true_start(self._trip, base)
+            stopped_at = base.at(now_s).isoformat()
+            self._write(replace(trip, stopped_at=stopped_at, trusted_stop=base.trusted))
+
+    def _with_true_start(self, trip: Trip, base: TimeBase) -> Trip:
+        """The trip with its start put right, if the time became known since."""
+        if trip.trusted_time or not base.trusted or trip.started_s is None:
+            return trip
+        if not self._is_this_boot(trip.started_boot):
+            return trip
+        started_at = base.at(trip.started_s).isoformat()
+        return replace(trip, started_at=started_at, trusted_time=True)
+
+    def _is_this_boot(self, boot_id: str) -> bool:
+        return bool(boot_id) and boot_id == self._boot_id
 
     def _goes_on(self, trip: Trip, now: datetime, *, trusted: bool) -> bool:
         if trip.boot_id == self._boot_id and trip.stopped_at is None:
             return True
-        if not (trusted and trip.trusted_time):
-            return trip.boot_id == self._boot_id
+        same_boot = trip.boot_id == self._boot_id
         if trip.stopped_at is not None:
+            if not (trusted and trip.trusted_stop):
+                return same_boot
             return now - datetime.fromisoformat(trip.stopped_at) <= self._resume
+        if not (trusted and trip.trusted_time):
+            return same_boot
         return now - datetime.fromisoformat(trip.started_at) <= LONGEST_TRIP
 
     def _read(self) -> Trip | None:

@@ -7,25 +7,45 @@ Invariants
 2. Nothing unacknowledged lives in memory alone for longer than ``flush_interval_s``: a
    power cut loses at most that. What its PUBACK settles sooner is never written, so a
    connected vehicle hardly touches its flash.
-3. Bounded by bytes and age. Full means that the oldest samples go first and events last.
-4. After any crash it opens. A damaged file is renamed, never deleted; the loss is counted
-   as far as it is known, and the agent goes on with a new file.
-5. A full or failing disk is survived: acknowledgements still free space, messages stay in
-   memory up to ``MEMORY_LIMIT_MESSAGES``, and what goes beyond is counted.
+3. Bounded by bytes and age. Full means thinning: old samples lose resolution first, every
+   second one, again and again; ends of gaps and turns stay (:mod:`agent.outbox.thinning`).
+   Events go last.
+4. After any crash it opens. A damaged file is renamed, never deleted, and the outbox goes
+   on with a new one; its messages are salvaged beside that, and what is lost is counted.
+5. A full or failing disk is survived: acknowledgements still free space, old samples are
+   thinned to make room within the file, messages stay in memory up to
+   ``MEMORY_LIMIT_MESSAGES``, and what goes beyond is counted.
 
-Eviction policy: ``max_mb`` reached, the oldest samples go until it fits, events only when
-no sample is left (``outbox_full``); ``max_age_days`` passed (``too_old``); the disk is
-full or failing and the memory's reserve too (``disk_full``).
+Eviction policy, by reason: ``max_mb`` reached, old samples are ``thinned``; at the
+coarsest level the oldest samples go, events only when no sample is left
+(``outbox_full``). In the last quarter of ``max_age_days`` samples are thinned, at its
+end samples and events are ``expired``. The disk is full or failing and the memory's
+reserve too, the oldest in memory go (``disk_full``).
+
+=================  ============================================================
+module             concept
+=================  ============================================================
+``box``            the outbox as the others see it
+``ledger``         lanes and books under one lock (``lanes``, ``tally``, ``message``)
+``writer``         group commit, faults, chores
+``bounds``         what goes and when (policy: ``thinning``, ``eviction``)
+``store``          the file (``schema``, ``connection``, ``batch``, ``faults``)
+``salvage``        damaged files (``salvage_jobs``, ``rescue``, ``pages``)
+``verify``         is a file sound
+=================  ============================================================
 
 Schema: see :mod:`agent.outbox.schema`.
 """
 
-from agent.outbox.box import LEAST_DUE_SHARE, MEMORY_LIMIT_MESSAGES, Outbox
+from agent.outbox.batch import Batch
+from agent.outbox.box import Outbox
 from agent.outbox.eviction import Eviction
 from agent.outbox.faults import StoreError, StoreFault
 from agent.outbox.message import DropReason, Kind, Message, Place
-from agent.outbox.store import Batch, Store
+from agent.outbox.store import Store
 from agent.outbox.tally import Tally
+from agent.outbox.untimed import Untimed
+from agent.outbox.writer import LEAST_DUE_SHARE, MEMORY_LIMIT_MESSAGES
 
 __all__ = [
     "LEAST_DUE_SHARE",
@@ -41,4 +61,5 @@ __all__ = [
     "StoreError",
     "StoreFault",
     "Tally",
+    "Untimed",
 ]

@@ -1,14 +1,21 @@
-"""When the outbox is over its bounds: how many rows go, pure arithmetic."""
+"""The outbox's bounds and what is due when they are passed: pure arithmetic."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import ceil
 from typing import Final
 
 AGE_CHECK_EVERY_S: Final = 60.0
 AGE_CHECK_ROWS: Final = 500
-_LEAST_ROWS: Final = 16
+
+FADE: Final = ((0.75, 1), (0.875, 2), (0.9375, 3))
+"""``(share of max_age_s, level)``: samples are thinned before they expire."""
+
+_ROOM: Final = 0.02
+"""Share of ``max_bytes`` that is freed beyond need, so that thinning is rare."""
+
+_LEAST_ROOM_BYTES: Final = 16_384
+_RELAXED: Final = 0.5
 
 
 class Eviction:
@@ -20,12 +27,20 @@ class Eviction:
         self.next_age_check_s = 0.0
         """Monotonic."""
 
-    def rows_to_free(self, used_bytes: int, rows: int) -> int:
-        """How many of the oldest rows must go; a little more than needed, so it is rare."""
-        over = used_bytes - self.max_bytes
-        if over <= 0 or rows <= 0:
+    def bytes_to_free(self, used_bytes: int, limit_bytes: int) -> int:
+        """How much must go, a little more than needed; ``limit_bytes`` may be the disk's."""
+        limit = min(self.max_bytes, limit_bytes)
+        if used_bytes <= limit:
             return 0
-        return min(rows, ceil(rows * over / used_bytes) + max(_LEAST_ROWS, rows // 100))
+        return used_bytes - limit + max(_LEAST_ROOM_BYTES, int(limit * _ROOM))
+
+    def relaxed(self, used_bytes: int) -> bool:
+        """There is so much room that the next thinning may begin at the finest level."""
+        return used_bytes < self.max_bytes * _RELAXED
+
+    def fade_before_ms(self, share: float, now_ms: int) -> int:
+        """What was taken before this has passed so much of the age limit."""
+        return now_ms - int(self.max_age_s * share * 1000)
 
     def expired(self, oldest: Sequence[tuple[int, int | None]], now_ms: int) -> list[int]:
         """The ids that are too old, of ``(id, taken_ms)`` in ascending order.

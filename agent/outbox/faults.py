@@ -33,6 +33,9 @@ class StoreError(AgentError):
 
 
 _FULL: Final = frozenset({sqlite3.SQLITE_FULL})
+_NO_ROOM: Final = frozenset({sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE})
+"""A quota or a limit on file sizes (EDQUOT, EFBIG) is not ENOSPC to SQLite."""
+
 _DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _PRIMARY_CODE: Final = 0xFF
 """The low byte of an extended result code is the primary one (sqlite.org/rescode.html)."""
@@ -45,7 +48,7 @@ def classify(error: sqlite3.Error) -> StoreFault:
         # raised by the sqlite3 module itself, e.g. for a row whose text is not UTF-8
         return StoreFault.UNAVAILABLE
     primary = code & _PRIMARY_CODE
-    if primary in _FULL:
+    if primary in _FULL or code in _NO_ROOM:
         return StoreFault.FULL
     # an SQL error means that a table or column is not as the version says it is
     if primary in _DAMAGED or primary == sqlite3.SQLITE_ERROR:

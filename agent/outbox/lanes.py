@@ -15,11 +15,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Final
 
+from agent.outbox.batch import Row
 from agent.outbox.message import Kind, Message, Place
 
-Row = tuple[int, str, int, int | None, bytes]
-"""``(id, run_id, sequence, taken_ms, payload)``."""
+FIRST: Final = -(2**63)
+"""Before every id: those of salvaged rows are negative."""
 
 
 class Lanes:
@@ -31,14 +34,14 @@ class Lanes:
         self.held: dict[Kind, dict[int, Message]] = {kind: {} for kind in Kind}
         self.gone: dict[Kind, set[int]] = {kind: set() for kind in Kind}
         self.on_disk: dict[Kind, int] = dict.fromkeys(Kind, 0)
-        self.cursor: dict[Kind, int] = dict.fromkeys(Kind, 0)
+        self.cursor: dict[Kind, int] = dict.fromkeys(Kind, FIRST)
         self._next_ticket = 1
         self._next_row = 1
 
     def adopt(self, messages: dict[Kind, int], last_id: int) -> None:
         """A file was opened that holds these."""
         self.on_disk = dict(messages)
-        self.cursor = dict.fromkeys(Kind, 0)
+        self.cursor = dict.fromkeys(Kind, FIRST)
         self._next_row = max(self._next_row, last_id + 1)
 
     def put(self, message: Message) -> None:
@@ -121,15 +124,20 @@ class Lanes:
                     return message
         return None
 
-    def to_insert(self) -> list[tuple[int, Message]]:
-        """All that is in memory alone, each with the id that it gets."""
+    def to_insert(self, limit: int) -> list[tuple[int, Message]]:
+        """What is in memory alone, oldest first, each with the id that it gets."""
         first = self._next_row
-        self._next_row += len(self.unwritten)
-        return list(enumerate(self.unwritten.values(), start=first))
+        rows = list(enumerate(islice(self.unwritten.values(), limit), start=first))
+        self._next_row += len(rows)
+        return rows
 
-    def to_delete(self) -> dict[Kind, list[int]]:
-        """All settled rows."""
-        return {kind: list(gone) for kind, gone in self.gone.items() if gone}
+    def newest_row(self) -> int:
+        """The highest id that was given."""
+        return self._next_row - 1
+
+    def to_delete(self, limit: int) -> dict[Kind, list[int]]:
+        """Settled rows, the oldest first."""
+        return {kind: sorted(gone)[:limit] for kind, gone in self.gone.items() if gone}
 
     def committed(
         self,
@@ -154,15 +162,16 @@ class Lanes:
             held = self.held[kind]
             self.live[kind] = deque(m for m in lane if m.row is None or m.row in held)
 
-    def in_use(self, kind: Kind) -> set[int]:
-        """Rows that must not be evicted."""
-        return set(self.held[kind]) | self.gone[kind]
-
-    def evict(self, kind: Kind, rows: Iterable[int]) -> int:
-        """Rows of the backlog are given up; how many really were backlog."""
-        free = [row for row in rows if row not in self.held[kind] and row not in self.gone[kind]]
+    def evict(self, kind: Kind, rows: Iterable[int]) -> set[int]:
+        """Rows of the backlog are given up; those that really were backlog."""
+        free = {row for row in rows if row not in self.held[kind] and row not in self.gone[kind]}
         self.gone[kind].update(free)
-        return len(free)
+        return free
+
+    def add_rows(self, kind: Kind, count: int) -> None:
+        """So many rows came onto the disk before all others; the cursor starts again."""
+        self.on_disk[kind] += count
+        self.cursor[kind] = FIRST
 
     def forget_disk(self) -> int:
         """The file is gone: what is held is in memory alone again. How many rows were lost."""

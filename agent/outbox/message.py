@@ -29,17 +29,21 @@ class Place(Enum):
 class DropReason(StrEnum):
     """Why a message was given up; the text is the key in counters and in the status."""
 
-    OUTBOX_FULL = "outbox_full"
-    """``outbox.max_mb`` was reached: the oldest samples went, events only when none was left."""
+    THINNED = "thinned"
+    """Resolution given up for room or age; the route stays (:mod:`agent.outbox.thinning`)."""
 
-    TOO_OLD = "too_old"
+    OUTBOX_FULL = "outbox_full"
+    """``outbox.max_mb`` was reached and thinning could give no more: the oldest samples went,
+    events only when none was left."""
+
+    EXPIRED = "expired"
     """``outbox.max_age_days`` passed without a connection."""
 
     DISK_FULL = "disk_full"
     """The file system was full or failing, and the reserve in memory ran out: the oldest went."""
 
     DAMAGED = "damaged"
-    """The outbox's file was damaged and set aside with them in it."""
+    """The outbox's file was damaged; they were in it and could not be salvaged."""
 
     REFUSED = "refused"
     """The broker refused this one message again and again; kept in ``refused`` for inspection."""

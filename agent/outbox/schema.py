@@ -7,10 +7,14 @@
     drops             reason, messages, reported    given up since the file was made
     counts            kind, as_of_id, messages      rows with id <= as_of_id
     runs              number, run_id, last_sequence     the newest few runs of the agent
+    sweeps            name, position, level         how far each thinning has come
+    salvages          file, expected, skip, next_page, saved, bad_pages, done
+    time_bases        run_id, boot_id, zero_ms, first_id    see agent.outbox.untimed
 
 ``id`` ascends over both message tables and is never given twice. ``counts`` is exact
 for the rows up to ``as_of_id`` and changes in the same transaction as any DELETE, so a
-restart counts only the rows behind it, never the whole backlog.
+restart counts only the rows behind it, never the whole backlog. Salvaged rows have ids
+below all others, so they are the oldest.
 ``PRAGMA user_version`` is the number of migrations applied.
 """
 
@@ -66,7 +70,44 @@ def _m0002_accounts(db: Database) -> None:
     )
 
 
-MIGRATIONS: Final[tuple[Callable[[Any], None], ...]] = (_m0001_messages, _m0002_accounts)
+def _m0003_time_bases(db: Database) -> None:
+    db.create_table(
+        "time_bases",
+        {"run_id": str, "boot_id": str, "zero_ms": int, "first_id": int},
+        pk="run_id",
+        not_null={"boot_id", "zero_ms", "first_id"},
+    )
+
+
+def _m0004_thinning_and_salvage(db: Database) -> None:
+    db.create_table(
+        "sweeps",
+        {"name": str, "position": int, "level": int},
+        pk="name",
+        not_null={"position", "level"},
+    )
+    db.create_table(
+        "salvages",
+        {
+            "file": str,
+            "expected": int,
+            "skip": str,
+            "next_page": int,
+            "saved": int,
+            "bad_pages": int,
+            "done": int,
+        },
+        pk="file",
+        not_null={"skip", "next_page", "saved", "bad_pages", "done"},
+    )
+
+
+MIGRATIONS: Final[tuple[Callable[[Any], None], ...]] = (
+    _m0001_messages,
+    _m0002_accounts,
+    _m0003_time_bases,
+    _m0004_thinning_and_salvage,
+)
 """Append only: the position in this tuple is the version."""
 
 CURRENT_VERSION: Final = len(MIGRATIONS)
@@ -83,6 +124,9 @@ def migrate(path: Path, version: int) -> None:
 
     db = Database(path)
     try:
+        if version == 0:
+            # must come before the first table and before WAL (sqlite.org/pragma.html)
+            db.execute("PRAGMA auto_vacuum = INCREMENTAL")
         for number, step in enumerate(MIGRATIONS[version:], start=version + 1):
             with db.atomic():
                 step(db)

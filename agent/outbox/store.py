@@ -4,63 +4,41 @@ Two connections: the writer's (any thread that holds its lock, in practice the
 ``outbox-writer`` thread) and the reader's (the publisher's), so that a commit that the
 flash card takes a second for does not keep the publisher from reading. Both are opened
 when first needed and again after a fault, so a file that vanishes is survived.
-
-Durability: ``synchronous=FULL`` in WAL mode syncs the log once per commit; what a
-commit returned for is on disk after a power cut (sqlite.org/pragma.html). The log is
-bounded by ``wal_autocheckpoint`` while it is used and by ``journal_size_limit`` after.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import sqlite3
 import threading
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
+from agent.outbox.batch import Batch, Contents, Rewrite, Row, Sweep
+from agent.outbox.connection import PAGE_BYTES, connect_reader, connect_writer, make_compactable
 from agent.outbox.faults import StoreError, StoreFault, store_errors
-from agent.outbox.message import Kind, Message, ranges
-from agent.outbox.schema import CURRENT_VERSION, migrate
+from agent.outbox.message import Kind, ranges
+from agent.outbox.salvage_jobs import insert_salvaged, read_job, set_aside, write_job
 
 LOG = logging.getLogger("agent.outbox")
 
-WAL_LIMIT_BYTES: Final = 1024 * 1024
-_PAGE_BYTES: Final = 4096
+T = TypeVar("T")
+
 _REFRESH_COUNT_AFTER_ROWS: Final = 1_000
 _KEPT_REFUSED: Final = 200
 _KEPT_RUNS: Final = 10
+_SMALL_TABLES: Final = ("refused", "drops", "counts", "runs", "sweeps", "salvages", "time_bases")
+_RESERVE_BYTES: Final = 4_000_000
+"""Of the file system: below it the file grows no more, so that its log can always be
+folded in; what the log holds for pages that the file cannot get would block it for good."""
 
+_UNLIMITED_PAGES: Final = 2**31 - 2
+_COMPACT_PAGES: Final = 64
+"""A step of giving pages back: 256 KB moved at most, some 50 ms on a slow card."""
 
-@dataclass(slots=True)
-class Batch:
-    """What one commit changes."""
-
-    inserts: list[tuple[int, Message]] = field(default_factory=list)
-    deletes: dict[Kind, list[int]] = field(default_factory=dict)
-    refused: list[tuple[Message, str]] = field(default_factory=list)
-    drops: dict[str, int] = field(default_factory=dict)
-    reported: dict[str, int] = field(default_factory=dict)
-
-    def __bool__(self) -> bool:
-        return bool(
-            self.inserts
-            or any(self.deletes.values())
-            or self.refused
-            or self.drops
-            or self.reported
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Contents:
-    """What a file held when it was opened."""
-
-    messages: dict[Kind, int]
-    last_id: int
-    previous_run: tuple[str, int] | None
-    unreported_drops: dict[str, int]
+_COMPACT_ABOVE_PAGES: Final = 256
 
 
 class Store:
@@ -81,32 +59,19 @@ class Store:
         with self._read_lock, self._write_lock, store_errors(f"cannot open {self.path}"):
             self._close_connections()
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._writer = connection = self._connect()
+            self._writer = connection = connect_writer(self.path)
             try:
                 return self._look_inside(connection, run_id)
             except BaseException:
                 self._close_connections()
                 raise
 
-    def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            self.path, isolation_level=None, check_same_thread=False, timeout=5.0
-        )
-        try:
-            version = connection.execute("PRAGMA user_version").fetchone()[0]
-            connection.execute("PRAGMA journal_mode = WAL")
-            if version < CURRENT_VERSION:
-                migrate(self.path, version)
-            connection.execute("PRAGMA synchronous = FULL")
-            connection.execute(f"PRAGMA journal_size_limit = {WAL_LIMIT_BYTES}")
-            connection.execute(f"PRAGMA wal_autocheckpoint = {WAL_LIMIT_BYTES // _PAGE_BYTES}")
-            connection.execute("PRAGMA cache_size = -512")
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
     def _look_inside(self, connection: sqlite3.Connection, run_id: str) -> Contents:
+        for table in _SMALL_TABLES:
+            # found now, while all messages can be had, not when it is first needed
+            verdict = connection.execute(f"PRAGMA integrity_check({table})").fetchone()[0]
+            if verdict != "ok":
+                raise StoreError(StoreFault.DAMAGED, f"{self.path}: {table}: {verdict}")
         runs = connection.execute(
             "SELECT run_id, last_sequence FROM runs ORDER BY number DESC LIMIT 2"
         ).fetchall()
@@ -145,12 +110,22 @@ class Store:
                 "SELECT reason, messages - reported FROM drops WHERE messages > reported"
             ).fetchall()
         )
-        return Contents(dict(self._counts), self._last_id, previous, unreported)
+        if not any(self._counts.values()):
+            make_compactable(connection)
+        return Contents(
+            dict(self._counts),
+            self._last_id,
+            previous,
+            unreported,
+            {row[0]: Sweep(*row) for row in connection.execute("SELECT * FROM sweeps")},
+            [read_job(row) for row in connection.execute("SELECT * FROM salvages WHERE NOT done")],
+        )
 
     def commit(self, batch: Batch) -> None:
         """Write all of a batch durably, or nothing; inserts come with their id, ascending."""
         with self._write_lock, store_errors(f"cannot write {self.path}"):
             connection = self._writing()
+            self._stop_growth_before_the_disk_is_full(connection)
             counts, counted_to = dict(self._counts), dict(self._counted_to)
             connection.execute("BEGIN IMMEDIATE")
             try:
@@ -162,7 +137,32 @@ class Store:
                     connection.execute("ROLLBACK")
                 raise
 
+    def transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do ``work`` in one durable transaction; it adds and deletes no message."""
+        with self._write_lock, store_errors(f"cannot write {self.path}"):
+            connection = self._writing()
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                result = work(connection)
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+            return result
+
+    def _stop_growth_before_the_disk_is_full(self, connection: sqlite3.Connection) -> None:
+        # SQLite raises a limit that is lower than the file to the file's own size
+        limit = 1 if self._disk_is_low() else _UNLIMITED_PAGES
+        connection.execute(f"PRAGMA max_page_count = {limit}").fetchone()
+
+    def _disk_is_low(self) -> bool:
+        disk = os.statvfs(self.path.parent)
+        return disk.f_bavail * disk.f_frsize < _RESERVE_BYTES
+
     def _apply(self, connection: sqlite3.Connection, batch: Batch) -> None:
+        # before the deletes: a row that was read for it may have been settled since
+        self._rewrite(connection, batch.rewrites)
         for kind in Kind:
             rows = [
                 (row, m.run_id, m.sequence, m.taken_ms, m.payload)
@@ -182,7 +182,11 @@ class Store:
                     f"DELETE FROM {kind.value} WHERE id BETWEEN ? AND ?",  # noqa: S608  an enum
                     ranges(sorted(gone)),
                 ).rowcount
-            if gone or self._last_id - self._counted_to[kind] >= _REFRESH_COUNT_AFTER_ROWS:
+            salvaged = batch.salvaged.get(kind, [])
+            if salvaged:
+                self._counts[kind] += insert_salvaged(connection, kind, salvaged)
+            changed = gone or salvaged or (kind is Kind.SAMPLE and batch.rewrites)
+            if changed or self._last_id - self._counted_to[kind] >= _REFRESH_COUNT_AFTER_ROWS:
                 self._counted_to[kind] = self._last_id
                 connection.execute(
                     "UPDATE counts SET as_of_id = ?, messages = ? WHERE kind = ?",
@@ -204,23 +208,28 @@ class Store:
                 f" ON CONFLICT (reason) DO UPDATE SET {column} = {column} + excluded.{column}",
                 list(numbers.items()),
             )
+        connection.executemany(
+            "INSERT OR REPLACE INTO sweeps VALUES (?, ?, ?)",
+            [(sweep.name, sweep.position, sweep.level) for sweep in batch.sweeps],
+        )
+        for job in batch.jobs:
+            write_job(connection, job)
 
-    def read(
-        self, kind: Kind, after: int, limit: int
-    ) -> list[tuple[int, str, int, int | None, bytes]]:
-        """Rows ``(id, run_id, sequence, taken_ms, payload)`` behind ``after``, oldest first."""
+    def _rewrite(self, connection: sqlite3.Connection, rewrites: list[Rewrite]) -> None:
+        for rewrite in rewrites:
+            self._counts[Kind.SAMPLE] -= connection.execute(
+                "DELETE FROM samples WHERE id BETWEEN ? AND ?", (rewrite.first, rewrite.last)
+            ).rowcount
+            connection.executemany("INSERT INTO samples VALUES (?, ?, ?, ?, ?)", rewrite.rows)
+            self._counts[Kind.SAMPLE] += len(rewrite.rows)
+
+    def read(self, kind: Kind, after: int, limit: int) -> list[Row]:
+        """Rows behind ``after``, oldest first."""
         with self._read_lock, store_errors(f"cannot read {self.path}"):
             if self._reader is None:
                 with self._write_lock:
                     self._writing()
-                self._reader = sqlite3.connect(
-                    f"file:{self.path}?mode=ro",
-                    uri=True,
-                    isolation_level=None,
-                    check_same_thread=False,
-                    timeout=5.0,
-                )
-                self._reader.execute("PRAGMA cache_size = -256")
+                self._reader = connect_reader(self.path)
             return self._reader.execute(
                 f"SELECT id, run_id, sequence, taken_ms, payload FROM {kind.value}"  # noqa: S608  an enum
                 " WHERE id > ? ORDER BY id LIMIT ?",
@@ -239,14 +248,48 @@ class Store:
                 .fetchall()
             )
 
-    def used_bytes(self) -> int:
-        """Bytes of the file that hold something; freed pages are used again first."""
+    def window(self, after: int, limit: int) -> list[Row]:
+        """Samples behind ``after``, oldest first, for the writer's own thread."""
+        with self._write_lock, store_errors(f"cannot read {self.path}"):
+            return (
+                self._writing()
+                .execute(
+                    "SELECT id, run_id, sequence, taken_ms, payload FROM samples"
+                    " WHERE id > ? ORDER BY id LIMIT ?",
+                    (after, limit),
+                )
+                .fetchall()
+            )
+
+    def space(self) -> tuple[int, int]:
+        """Bytes of the file that hold something, and all its bytes; free pages are used first."""
         with self._write_lock, store_errors(f"cannot read {self.path}"):
             connection = self._writing()
             pages = connection.execute("PRAGMA page_count").fetchone()[0]
             free = connection.execute("PRAGMA freelist_count").fetchone()[0]
             size = connection.execute("PRAGMA page_size").fetchone()[0]
-            return int((pages - free) * size)
+            return int((pages - free) * size), int(pages * size)
+
+    def wants_compaction(self) -> bool:
+        """Most of the file is free pages."""
+        used, allocated = self.space()
+        free = allocated - used
+        return free > max(_COMPACT_ABOVE_PAGES * PAGE_BYTES, allocated // 2)
+
+    def compact(self) -> bool:
+        """Give a few free pages back, once most are free; whether there is more to do.
+
+        A file at its bound keeps its free pages: they are wanted again at once.
+        """
+        if not self.wants_compaction():
+            return False
+        with self._write_lock, store_errors(f"cannot compact {self.path}"):
+            connection = self._writing()
+            free = connection.execute("PRAGMA freelist_count").fetchone()[0]
+            # execute() would take one step, that is one page, as the statement has no columns
+            connection.executescript(f"PRAGMA incremental_vacuum({_COMPACT_PAGES})")
+            now_free = connection.execute("PRAGMA freelist_count").fetchone()[0]
+            return bool(now_free < free)
 
     def checkpoint(self) -> None:
         """Move the log into the file and cut it to nothing."""
@@ -264,12 +307,7 @@ class Store:
         """Close the file and rename it with its log; nothing is deleted. Returns the new name."""
         with self._read_lock, self._write_lock, store_errors(f"cannot rename {self.path}"):
             self._close_connections()
-            target = _free_name(self.path)
-            for suffix in ("", "-wal", "-shm"):
-                part = self.path.with_name(self.path.name + suffix)
-                if part.exists():
-                    part.rename(target.with_name(target.name + suffix))
-            return target
+            return set_aside(self.path)
 
     def close(self) -> None:
         """Checkpoint and close; safe before ``open`` and twice."""
@@ -293,11 +331,3 @@ class Store:
         for connection in connections:
             if connection is not None:
                 connection.close()
-
-
-def _free_name(path: Path) -> Path:
-    for number in range(1, 10_000):
-        name = path.with_name(f"{path.name}.damaged-{number}")
-        if not name.exists():
-            return name
-    raise StoreError(StoreFault.UNAVAILABLE, f"too many damaged copies beside {path}")

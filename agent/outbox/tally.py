@@ -68,6 +68,11 @@ class Drops:
         """Earlier runs dropped these and told nobody."""
         _add(self._unreported, unreported)
 
+    def on_new_file(self) -> None:
+        """The file that knew of them is gone: the next one is told all that is not told."""
+        self._unsaved = dict(self._unreported)
+        _add(self._unsaved, self._reported)
+
     def take_unreported(self) -> dict[str, int]:
         """What no event has told of; from now on it counts as told."""
         taken, self._unreported = self._unreported, {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from typing import Final
 
 from agent.outbox import LEAST_DUE_SHARE, Outbox
@@ -69,17 +70,22 @@ class PublisherThread(_Worker):
 class OutboxWriter(_Worker):
     """Flushes when a flush is due, apart from the publisher: a flash card may stall."""
 
-    def __init__(self, outbox: Outbox, clock: Clock) -> None:
+    def __init__(self, outbox: Outbox, clock: Clock, look: Callable[[], None]) -> None:
         super().__init__("outbox-writer", clock)
         self._outbox = outbox
+        self._look = look
+        """Called each round: whether the time is known."""
 
     def _wake(self) -> None:
         self._outbox.needs_flush.set()
 
     def _round(self) -> None:
         self._outbox.needs_flush.clear()
+        self._look()
         due_s = self._outbox.flush_in_s()
         interval_s = self._outbox.flush_interval_s
+        if (due_s is None or due_s > 0) and self._outbox.restamp():
+            return
         if due_s is None or due_s > interval_s:
             self._outbox.needs_flush.wait(min(due_s or IDLE_S, IDLE_S))
         elif due_s > 0:

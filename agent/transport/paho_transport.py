@@ -23,6 +23,7 @@ import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
 from agent.errors import IdentityError
+from agent.host import system_error_s
 from agent.ports import Clock, PublishOutcome, TransportEvents
 from agent.transport.tls import Credentials, Failure, check_credentials, explain, make_context
 from contract.json_codec import MAX_MESSAGE_BYTES
@@ -149,7 +150,12 @@ class PahoTransport:
         return client
 
     def _explain(self, error: BaseException) -> Failure:
-        return explain(error, self._credentials.server_name, self._clock.quality())
+        return explain(
+            error,
+            self._credentials.server_name,
+            self._clock.quality(),
+            system_error_s(self._clock),
+        )
 
     def _forget(self, session: _Session) -> None:
         with self._lock:

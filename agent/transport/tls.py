@@ -21,6 +21,9 @@ from contract import TimeQuality
 
 LOG = logging.getLogger("agent.transport")
 
+CLOCK_ERROR_S: Final = 300.0
+"""A system clock that is further off is the likelier cause than the broker's certificate."""
+
 _X509_NOT_YET_VALID: Final = 9
 _X509_EXPIRED: Final = 10
 _X509_WRONG_NAME: Final = frozenset({62, 63, 64})
@@ -186,12 +189,21 @@ def make_context(credentials: Credentials) -> ssl.SSLContext:
     return context
 
 
-def explain(error: BaseException, server_name: str, quality: TimeQuality) -> Failure:
-    """What an error of the dial, the handshake or the link means."""
+def explain(
+    error: BaseException,
+    server_name: str,
+    quality: TimeQuality,
+    clock_error_s: float | None = None,
+) -> Failure:
+    """What an error of the dial, the handshake or the link means.
+
+    ``clock_error_s`` is how far the system's clock, by which TLS goes, is off the time
+    that the agent trusts; ``None`` where it trusts none.
+    """
     if isinstance(error, IdentityError):
         return Failure(f"{error.message}. {error.hint}", unauthorised=True)
     if isinstance(error, ssl.SSLCertVerificationError):
-        return _explain_verification(error, server_name, quality)
+        return _explain_verification(error, server_name, quality, clock_error_s)
     if isinstance(error, ssl.SSLError):
         name = (error.reason or "").upper()
         for alert, (reason, hint) in _ALERTS.items():
@@ -211,14 +223,28 @@ def explain(error: BaseException, server_name: str, quality: TimeQuality) -> Fai
 
 
 def _explain_verification(
-    error: ssl.SSLCertVerificationError, server_name: str, quality: TimeQuality
+    error: ssl.SSLCertVerificationError,
+    server_name: str,
+    quality: TimeQuality,
+    clock_error_s: float | None,
 ) -> Failure:
     code = error.verify_code
     if code in (_X509_EXPIRED, _X509_NOT_YET_VALID):
         if quality is TimeQuality.UNSYNCED:
             return Failure(
                 "this board's clock is not set, so the broker's certificate cannot be checked:"
-                " wait for a GPS fix or NTP, or set the time",
+                " let chrony set it from NTP or from gpsd, or set it by hand",
+                unauthorised=False,
+            )
+        if clock_error_s is not None and abs(clock_error_s) > CLOCK_ERROR_S:
+            days, direction = (
+                abs(clock_error_s) / 86_400,
+                "ahead" if clock_error_s > 0 else "behind",
+            )
+            return Failure(
+                f"this board's system clock is {days:.1f} days {direction} ({quality.value} says"
+                " so), so the broker's certificate cannot be checked: let chrony set it from NTP"
+                " or from gpsd, or set it by hand",
                 unauthorised=False,
             )
         what = "has expired" if code == _X509_EXPIRED else "is not valid yet"

@@ -70,7 +70,8 @@ def config_text(config: AgentConfig) -> str:
             {name: round(dwell_s / config.speed, 3) for name, dwell_s in DWELLS_S.items()}
             | {"harsh_braking_mps2": HARSH_BRAKING_MPS2 * max(1.0, config.speed)},
         ),
-        ("[delivery]", {"shutdown_drain_s": DRAIN_S}),
+        # this machine has a clock, whether or not its kernel says that NTP minds it
+        ("[delivery]", {"shutdown_drain_s": DRAIN_S, "hold_unsynced_s": 0}),
         (
             "[broker]",
             {

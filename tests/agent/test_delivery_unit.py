@@ -292,7 +292,7 @@ def test_the_outbox_commands_work_while_the_agent_runs(start, tmp_path):
             event_type="trip_started",
         )
     )
-    wait(lambda: sum(delivery.outbox._lanes.on_disk.values()) == 3)
+    wait(lambda: delivery.outbox.on_disk() == 3)
     found = json.loads(invoke(outbox_cli.outbox, ["status", *arguments, "--json"]).output)
     assert (found["samples"]["waiting"], found["events"]["waiting"]) == (2, 1)
     readable = invoke(outbox_cli.outbox, ["status", *arguments]).output
@@ -305,13 +305,24 @@ def test_the_outbox_commands_work_while_the_agent_runs(start, tmp_path):
     exported = invoke(outbox_cli.outbox, ["export", *arguments]).output.splitlines()
     assert [json.loads(line)["sequence"] for line in exported] == [3, 1, 2]
     delivery.record_sample(make_sample(4, clock, "0000000a"))
-    wait(lambda: sum(delivery.outbox._lanes.on_disk.values()) == 4)
+    wait(lambda: delivery.outbox.on_disk() == 4)
+    sound = invoke(outbox_cli.outbox, ["verify", *arguments, "--json"])
+    assert sound.exit_code == 0
+    assert json.loads(sound.output)["messages"] == {"samples": 3, "events": 1}
+    delivery.stop()
+    (outbox_file,) = tmp_path.rglob("outbox.db")
+    with outbox_file.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * 40_000)
+    damaged = invoke(outbox_cli.outbox, ["verify", *arguments])
+    assert damaged.exit_code == 1
+    assert "NOT sound" in damaged.output
 
 
 def test_a_wrong_config_is_a_usage_error(tmp_path):
     (tmp_path / "agent.toml").write_text(CONFIG.replace("van-1", "van 1"))
     arguments = ["--config", str(tmp_path / "agent.toml")]
-    for command in ("status", "peek", "export"):
+    for command in ("status", "peek", "export", "verify"):
         result = CliRunner().invoke(outbox_cli.outbox, [command, *arguments])
         assert result.exit_code == 2
         assert "vehicle.id" in result.output

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -18,6 +18,9 @@ from tests.agent.test_can import frames_of
 from tests.fakes.clock import FakeClock
 from tests.fakes.recorder import FixedReader, ListRecorder
 
+BOOT_1970 = datetime(1970, 1, 1, tzinfo=UTC)
+UNSYNCED = TimeQuality.UNSYNCED
+
 
 class Rig:
     """An engine on a fake clock; ``run`` lets time pass in steps of 0.1 s."""
@@ -28,8 +31,7 @@ class Rig:
         self.modes = []
         self.inbox = Inbox()
         self.state = VehicleState(
-            clock=self.clock,
-            observe_time=lambda fix_time, received_s: believe,
+            observe_time=lambda fix_time, received_s: fix_time if believe else None,
             readers=readers,
             max_speed_kmh=400.0,
             stale_after_s=5.0,
@@ -236,6 +238,28 @@ def test_time_quality_is_that_of_the_clock(tmp_path):
     rig.clock.set_quality(TimeQuality.UNSYNCED)
     rig.run(0.1)
     assert rig.samples[0].time_quality is TimeQuality.UNSYNCED
+
+
+def test_a_fix_from_before_the_time_was_known_is_told_on_the_scale_of_its_message(tmp_path):
+    rig = Rig(tmp_path, believe=False, clock=FakeClock(start=BOOT_1970, quality=UNSYNCED))
+    rig.engine.step(rig.fix(time=None), rig.clock.monotonic_s())
+    rig.clock.advance(1.0)
+    rig.run(0.1)
+    rig.clock.step_utc(1_700_000_000, TimeQuality.GPS)
+    rig.clock.advance(0.9)
+    rig.run(0.1)
+    ages = [one.timestamp - one.location.fix_time for one in rig.samples]
+    assert ages == [timedelta(seconds=age_s) for age_s in (0, 1, 2)]
+    assert [one.time_quality for one in rig.samples] == [UNSYNCED, UNSYNCED, TimeQuality.GPS]
+
+
+def test_the_account_tells_events_with_the_time_that_became_known(tmp_path):
+    rig = Rig(tmp_path, clock=FakeClock(start=BOOT_1970, quality=UNSYNCED))
+    rig.engine.step(SourceChanged("gpsd", available=False), rig.clock.monotonic_s())
+    rig.clock.step_utc(1_700_000_000, TimeQuality.GPS)
+    rig.clock.advance(60)
+    [event] = rig.engine.account()["events"]
+    assert event["timestamp"] == "2023-11-14T22:13:20.000Z"
 
 
 @pytest.mark.needs_traces

@@ -11,6 +11,7 @@ from agent.engine.schedule import Schedule
 from agent.engine.trips import TripKeeper
 from agent.engine.watches import BatteryWatch, BrakingWatch, FaultWatch
 from agent.inputs import Fix
+from agent.ports import TimeBase
 from contract import TimeQuality
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -142,52 +143,74 @@ def keeper(folder, boot="boot-1"):
     return TripKeeper(folder, boot_id=boot, resume_s=900)
 
 
-GPS = TimeQuality.GPS
+GPS = TimeBase(NOON, TimeQuality.GPS)
+UNSYNCED = TimeBase(datetime(1970, 1, 1, tzinfo=UTC), TimeQuality.UNSYNCED)
+HOUR_S = 3600.0
 
 
 def test_a_trip_goes_on_after_a_crash_in_the_same_boot(tmp_path):
-    trip_id = keeper(tmp_path).begin(NOON, GPS)
+    trip_id = keeper(tmp_path).begin(GPS, 0)
     again = keeper(tmp_path)
-    going_on, over = again.restore(NOON + timedelta(minutes=3), GPS)
+    going_on, over = again.restore(GPS, 180)
     assert going_on.trip_id == again.trip_id == trip_id
     assert over is None
 
 
 def test_a_trip_goes_on_after_a_power_cut(tmp_path):
-    trip_id = keeper(tmp_path).begin(NOON, GPS)
+    trip_id = keeper(tmp_path).begin(GPS, 0)
     again = keeper(tmp_path, "boot-2")
-    going_on, _ = again.restore(NOON + timedelta(hours=2), GPS)
+    going_on, _ = again.restore(GPS, 2 * HOUR_S)
     assert going_on.trip_id == trip_id
-    late, over = keeper(tmp_path, "boot-3").restore(NOON + timedelta(hours=25), GPS)
+    late, over = keeper(tmp_path, "boot-3").restore(GPS, 25 * HOUR_S)
     assert (late, over.trip_id) == (None, trip_id)
 
 
 def test_a_trip_is_over_when_the_agent_was_stopped_for_long(tmp_path):
     first = keeper(tmp_path)
-    trip_id = first.begin(NOON, GPS)
-    first.stop(NOON + timedelta(hours=3))
-    going_on, _ = keeper(tmp_path, "boot-2").restore(NOON + timedelta(hours=3, minutes=10), GPS)
+    trip_id = first.begin(GPS, 0)
+    first.stop(GPS, 3 * HOUR_S)
+    going_on, _ = keeper(tmp_path, "boot-2").restore(GPS, 3 * HOUR_S + 600)
     assert going_on.trip_id == trip_id
-    going_on, over = keeper(tmp_path, "boot-2").restore(NOON + timedelta(hours=4), GPS)
+    going_on, over = keeper(tmp_path, "boot-2").restore(GPS, 4 * HOUR_S)
     assert (going_on, over.trip_id) == (None, trip_id)
-    assert keeper(tmp_path, "boot-2").restore(NOON + timedelta(hours=4), GPS) == (None, None)
+    assert keeper(tmp_path, "boot-2").restore(GPS, 4 * HOUR_S) == (None, None)
 
 
 def test_without_trusted_time_the_boot_decides(tmp_path):
     first = keeper(tmp_path)
-    trip_id = first.begin(NOON, TimeQuality.UNSYNCED)
-    first.stop(NOON)
-    same, _ = keeper(tmp_path).restore(NOON, TimeQuality.UNSYNCED)
+    trip_id = first.begin(UNSYNCED, 0)
+    first.stop(UNSYNCED, 0)
+    same, _ = keeper(tmp_path).restore(UNSYNCED, 0)
     assert same.trip_id == trip_id
-    other, over = keeper(tmp_path, "boot-2").restore(NOON, GPS)
+    other, over = keeper(tmp_path, "boot-2").restore(GPS, 0)
     assert (other, over.trip_id) == (None, trip_id)
+
+
+def test_a_trip_is_not_longer_for_a_time_that_becomes_known_on_the_way(tmp_path):
+    trips = keeper(tmp_path)
+    trips.begin(UNSYNCED, 100.0)
+    assert trips.lasted_s(GPS, 160.0) == 60.0
+    trips.stop(GPS, 160.0)
+    again = keeper(tmp_path)
+    going_on, _ = again.restore(GPS, 200.0)
+    assert again.lasted_s(GPS, 220.0) == 120.0
+    assert datetime.fromisoformat(going_on.started_at) == NOON + timedelta(seconds=100)
+
+
+def test_a_trip_over_two_boots_is_as_long_as_trusted_time_says_or_of_no_known_length(tmp_path):
+    keeper(tmp_path).begin(GPS, 100.0)
+    later = TimeBase(NOON + timedelta(hours=1), TimeQuality.NTP)
+    second = keeper(tmp_path, "boot-2")
+    second.restore(later, 10.0)
+    assert second.lasted_s(UNSYNCED, 10.0) is None
+    assert second.lasted_s(later, 10.0) == HOUR_S - 90
 
 
 def test_an_ended_trip_leaves_no_file(tmp_path):
     trips = keeper(tmp_path)
-    trips.begin(NOON, GPS)
+    trips.begin(GPS, 0)
     trips.end()
-    trips.stop(NOON)
+    trips.stop(GPS, 0)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -211,11 +234,11 @@ def test_an_ended_trip_leaves_no_file(tmp_path):
 )
 def test_a_damaged_trip_file_is_no_trip(tmp_path, content):
     (tmp_path / "trip.json").write_bytes(content)
-    assert keeper(tmp_path).restore(NOON, GPS) == (None, None)
+    assert keeper(tmp_path).restore(GPS, 0) == (None, None)
 
 
 def test_a_folder_that_cannot_be_written_does_not_stop_a_trip(tmp_path):
     trips = keeper(tmp_path / "absent")
-    assert trips.begin(NOON, GPS) == trips.trip_id
-    trips.stop(NOON)
+    assert trips.begin(GPS, 0) == trips.trip_id
+    trips.stop(GPS, 0)
     assert trips.end() is not None

@@ -1,11 +1,16 @@
-"""Trusted time: GPS, else the kernel's word, else none."""
+"""The host's clock: it reads the real clocks and feeds the rules of trusted time."""
 
+import logging
+import time
 from datetime import UTC, datetime, timedelta
 
-from agent.host import GPS_HOLD_S, SystemClock, boot_id, kernel_is_synchronised, new_run_id
+from agent.host import SystemClock, boot_id, boottime_s, kernel_is_synchronised, new_run_id
+from agent.ports import TimeBase
+from agent.time_anchor import FILE_NAME, TimeAnchor
 from contract import TimeQuality
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+BOOT_1970 = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Board:
@@ -13,68 +18,71 @@ class Board:
 
     def __init__(self, *, system=NOON, synchronised=False):
         self.now_s, self.system, self.synchronised = 50.0, system, synchronised
+        self.asked = 0
         self.clock = SystemClock(
             monotonic_s=lambda: self.now_s,
             system_utc=lambda: self.system,
-            kernel_is_synchronised=lambda: self.synchronised,
+            kernel_is_synchronised=self.ask_kernel,
         )
+
+    def ask_kernel(self):
+        self.asked += 1
+        return self.synchronised
 
     def pass_s(self, seconds):
         self.now_s += seconds
         self.system += timedelta(seconds=seconds)
 
+    def fixes(self, truth, count=4):
+        for _ in range(count):
+            found = self.clock.observe_gps(truth, self.now_s)
+            self.pass_s(1)
+            truth += timedelta(seconds=1)
+        return found
 
-def test_without_anybody_s_word_the_time_is_called_unsynced():
-    board = Board(system=datetime(1970, 1, 1, tzinfo=UTC))
-    assert board.clock.quality() is TimeQuality.UNSYNCED
-    assert board.clock.utc() == board.system
 
-
-def test_the_kernel_s_word_makes_it_ntp():
+def test_the_kernel_s_word_makes_it_ntp_within_half_a_minute():
     board = Board()
+    assert board.clock.quality() is TimeQuality.UNSYNCED
     board.synchronised = True
     board.pass_s(31)
-    assert board.clock.quality() is TimeQuality.NTP
+    assert board.clock.base() == TimeBase(NOON - timedelta(seconds=50), TimeQuality.NTP)
 
 
-def test_a_fix_gives_the_time_that_then_runs_on_the_monotonic_clock():
-    board = Board(system=datetime(1970, 1, 1, tzinfo=UTC))
-    assert board.clock.observe_gps(NOON, 50.0)
+def test_the_kernel_is_asked_seldom_but_at_once_when_the_clock_was_stepped():
+    board = Board(synchronised=True)
+    for _ in range(20):
+        board.pass_s(1)
+        board.clock.utc()
+    assert board.asked == 1
+    board.system -= timedelta(hours=1)
+    assert board.clock.utc() == board.system
+    board.synchronised = False
+    board.system += timedelta(hours=9)
+    assert board.clock.utc() == board.system - timedelta(hours=9)
+
+
+def test_fixes_give_the_time_that_then_runs_on_the_monotonic_clock():
+    board = Board(system=BOOT_1970)
+    assert board.fixes(NOON) == NOON + timedelta(seconds=3)
     assert board.clock.quality() is TimeQuality.GPS
     board.pass_s(2.5)
     board.system = datetime(1999, 1, 1, tzinfo=UTC)
-    assert board.clock.utc() == NOON + timedelta(seconds=2.5)
+    assert board.clock.utc() == NOON + timedelta(seconds=6.5)
 
 
-def test_the_least_delayed_fix_of_a_minute_counts():
-    board = Board()
-    for second, delay_s in enumerate([0.4, 0.1, 0.5, 0.3]):
-        board.now_s = 50.0 + second + delay_s
-        board.clock.observe_gps(NOON + timedelta(seconds=second), board.now_s)
-    board.now_s = 60.0
-    assert board.clock.utc() == NOON + timedelta(seconds=9.9)
-
-
-def test_a_step_of_the_receiver_s_time_is_followed():
-    board = Board()
-    board.clock.observe_gps(NOON + timedelta(hours=5), 50.0)
-    board.clock.observe_gps(NOON, 50.0)
-    assert board.clock.utc() == NOON
-
-
-def test_an_old_offset_is_no_longer_trusted():
-    board = Board()
-    board.clock.observe_gps(NOON, 50.0)
-    board.pass_s(GPS_HOLD_S + 1)
-    assert board.clock.quality() is TimeQuality.UNSYNCED
-
-
-def test_a_week_rollover_is_not_believed():
-    assert not Board().clock.observe_gps(datetime(2006, 7, 16, tzinfo=UTC), 50.0)
-    assert not Board(synchronised=True).clock.observe_gps(NOON + timedelta(weeks=1024), 50.0)
-    board = Board(synchronised=True)
-    assert board.clock.observe_gps(NOON + timedelta(seconds=1), 50.0)
-    assert board.clock.quality() is TimeQuality.GPS
+def test_a_time_of_gps_that_is_not_believed_is_logged_once_and_so_is_the_end_of_it(caplog):
+    caplog.set_level(logging.INFO)
+    board = Board(system=BOOT_1970)
+    board.fixes(NOON)
+    for _ in range(5):
+        board.clock.observe_gps(datetime(2080, 1, 1, tzinfo=UTC), board.now_s)
+        board.pass_s(1)
+    board.fixes(NOON + timedelta(seconds=9), count=2)
+    told = [record.message for record in caplog.records]
+    assert len(told) == 2
+    assert told[0] == "GPS says 2080-01-01T00:00:00+00:00, which cannot be; its time is not used"
+    assert told[1] == "GPS time is plausible again"
 
 
 def test_the_real_host_answers():
@@ -87,3 +95,33 @@ def test_the_real_host_answers():
     clock.sleep_s(0.01)
     assert clock.monotonic_s() - first >= 0.01
     assert clock.utc().tzinfo is UTC
+
+
+def test_the_monotonic_clock_is_the_one_that_counts_a_suspend():
+    before = time.clock_gettime(time.CLOCK_BOOTTIME)
+    assert before <= boottime_s() <= time.clock_gettime(time.CLOCK_BOOTTIME)
+    assert before <= SystemClock().monotonic_s() <= time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def test_the_time_is_kept_for_the_next_process_of_the_boot_and_no_other(tmp_path):
+    base = TimeBase(NOON + timedelta(microseconds=1), TimeQuality.GPS)
+    TimeAnchor(tmp_path, "boot-1").save(base)
+    assert TimeAnchor(tmp_path, "boot-1").load() == base
+    assert TimeAnchor(tmp_path, "boot-2").load() is None
+    assert TimeAnchor(tmp_path, "").load() is None
+
+
+def test_a_time_that_is_not_trusted_is_not_kept(tmp_path):
+    TimeAnchor(tmp_path, "boot-1").save(TimeBase(NOON, TimeQuality.UNSYNCED))
+    TimeAnchor(tmp_path, "").save(TimeBase(NOON, TimeQuality.GPS))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_file_of_the_time_costs_nothing_but_a_warning(tmp_path, caplog):
+    anchor = TimeAnchor(tmp_path, "boot-1")
+    for content in (b"", b"[]", b'{"boot_id": "boot-1"}', b'{"boot_id": "boot-1", "zero_us": 1}'):
+        (tmp_path / FILE_NAME).write_bytes(content)
+        assert anchor.load() is None
+    assert len(caplog.records) == 4
+    TimeAnchor(tmp_path / "absent", "boot-1").save(TimeBase(NOON, TimeQuality.GPS))
+    assert "cannot be written" in caplog.records[-1].message

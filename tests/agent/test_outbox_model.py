@@ -129,6 +129,7 @@ class OutboxModel(RuleBasedStateMachine):
         self.memory, self.settled_on_disk = {}, {}
         self.reopen_from(self.folder / str(self.generation))
         old._store._close_connections()
+        old._writer._salvage.close()
 
     def reopen_from(self, folder):
         shutil.copytree(folder, self.folder / str(self.generation + 1))

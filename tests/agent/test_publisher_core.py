@@ -346,7 +346,7 @@ def test_what_waits_for_its_live_batch_is_on_disk_within_the_flush_interval(tmp_
     for _ in range(50):
         bench.put()
         bench.turn(0.2)
-    assert bench.outbox._lanes.on_disk[Kind.SAMPLE] >= 45
+    assert bench.outbox.on_disk() >= 45
 
 
 def test_draining_does_not_wait_for_the_live_batch_to_fill(tmp_path):

@@ -3,11 +3,12 @@
 import logging
 import threading
 import time
+from datetime import timedelta
 
 import pytest
 
 from agent.errors import IdentityError
-from agent.host import SystemClock
+from agent.host import SystemClock, system_utc
 from agent.ports import PublishOutcome
 from agent.transport import Credentials, PahoTransport, check_credentials
 from agent.transport.paho_transport import Endpoint, Will
@@ -217,21 +218,29 @@ def test_the_name_to_check_may_differ_from_the_host_that_is_dialled(
 
 
 @pytest.mark.parametrize(
-    ("quality", "expected"),
+    "case",
     [
-        (TimeQuality.UNSYNCED, "clock is not set"),
-        (TimeQuality.GPS, "the broker's certificate has expired"),
+        ((-9, -1), TimeQuality.UNSYNCED, 0, "this board's clock is not set", False),
+        ((1, 9), TimeQuality.UNSYNCED, 0, "this board's clock is not set", False),
+        ((-9, -1), TimeQuality.GPS, 0, "the broker's certificate has expired", True),
+        ((1, 9), TimeQuality.NTP, 0, "the broker's certificate is not valid yet", True),
+        ((-9, -1), TimeQuality.GPS, 5, "system clock is 5.0 days ahead (gps says so)", False),
+        ((1, 9), TimeQuality.GPS, -5, "system clock is 5.0 days behind (gps says so)", False),
     ],
 )
-def test_an_expired_broker_certificate_is_told_apart_from_a_clock_that_is_not_set(
-    quality, expected, tmp_path, dial, free_port
+def test_a_broker_certificate_out_of_date_is_told_apart_from_a_clock_that_is_wrong(
+    case, tmp_path, dial, free_port
 ):
+    valid_days, quality, clock_off_days, expected, unauthorised = case
     pki = Pki(tmp_path / "pki")
-    expired = pki.broker(valid_days=(-9, -1))
-    with Mosquitto(tmp_path / "broker", expired, free_port()) as broker:
-        clock = FakeClock(quality=quality)
-        reason, _ = failure_of(dial(broker.port, pki.vehicle("van-1"), clock=clock)[1])
+    out_of_date = pki.broker(valid_days=valid_days)
+    with Mosquitto(tmp_path / "broker", out_of_date, free_port()) as broker:
+        trusted = system_utc() - timedelta(days=clock_off_days)
+        clock = FakeClock(start=trusted, quality=quality)
+        heard = dial(broker.port, pki.vehicle("van-1"), clock=clock)[1]
+        reason, was_unauthorised = failure_of(heard)
     assert expected in reason
+    assert was_unauthorised is unauthorised
 
 
 def test_nobody_listening_is_named_as_the_cause(vehicle, dial, free_port):

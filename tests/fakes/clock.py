@@ -3,6 +3,7 @@
 import threading
 from datetime import UTC, datetime, timedelta
 
+from agent.ports import TimeBase
 from contract import TimeQuality
 
 START = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
@@ -29,6 +30,10 @@ class FakeClock:
     def quality(self):
         with self._lock:
             return self._quality
+
+    def base(self):
+        with self._lock:
+            return TimeBase(self._utc - timedelta(seconds=self._monotonic_s), self._quality)
 
     def sleep_s(self, duration_s):
         """Sleeping passes at once, as if the time had gone by."""

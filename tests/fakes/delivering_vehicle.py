@@ -12,6 +12,7 @@ from pathlib import Path
 
 from agent.config import BrokerSettings, DeliverySettings, OutboxSettings
 from agent.delivery import Delivery
+from agent.ports import TimeBase
 from contract import Location, Motion, Sample, TimeQuality
 from tests.fakes.clock import START
 
@@ -27,6 +28,9 @@ class RealTime:
 
     def quality(self):
         return TimeQuality.GPS
+
+    def base(self):
+        return TimeBase(START, TimeQuality.GPS)
 
     def sleep_s(self, duration_s):
         time.sleep(duration_s)

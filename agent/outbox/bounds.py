@@ -96,11 +96,11 @@ class Bounds:
                 # the coarsest level, or nothing but a few samples: now whole messages go
                 sweep.level, sweep.position = MAX_LEVEL, FIRST
                 wanted = min(budget, ceil(over / row_bytes))
-                evicted = self._evict_oldest(wanted)
+                evicted = self._evict_oldest(wanted, spare_events=disk_full)
                 over -= evicted * row_bytes
                 budget -= evicted
                 if not evicted:
-                    return  # all that is left is in flight
+                    return  # all that is left is in flight, or events on a full disk
         self.unfinished = over > 0
 
     def _window(self, sweep: Sweep) -> list[Row]:
@@ -121,10 +121,14 @@ class Bounds:
         batch.sweeps = [replace(one) for one in self._sweeps.values()]
         return sum(len(row[4]) + ROW_BYTES for row in rows if row[0] in evicted)
 
-    def _evict_oldest(self, wanted: int) -> int:
-        """Samples first, events last."""
+    def _evict_oldest(self, wanted: int, *, spare_events: bool) -> int:
+        """Samples first, events last.
+
+        ``spare_events``: while the disk takes no more, what does not fit waits in memory;
+        an event on disk never makes room for it.
+        """
         evicted = 0
-        for kind in Kind:
+        for kind in (Kind.SAMPLE,) if spare_events else Kind:
             oldest = [row for row, _ in self._oldest(kind, wanted - evicted)]
             evicted += self._evict(kind, oldest, DropReason.OUTBOX_FULL)
         return evicted

@@ -63,6 +63,9 @@ class OutboxUnderFaults(RuleBasedStateMachine):
         for _ in range(rounds):
             self.clock.advance(2.5)
             self.outbox.flush()
+        self.note_what_is_durable()
+
+    def note_what_is_durable(self):
         if self.outbox._ledger.unwritten()[0] == 0:
             self.durable |= self.unflushed
             self.unflushed = set()
@@ -113,6 +116,7 @@ class OutboxUnderFaults(RuleBasedStateMachine):
                 self.outbox.give_back(self.bench.backlog(10_000, kind))
             self.clock.advance(2.5)
             self.outbox.flush()
+        self.note_what_is_durable()
         assert not self.outbox._writer._salvage.waits()
         there = set()
         for kind in Kind:

@@ -345,3 +345,15 @@ def test_live_messages_on_disk_stay_in_the_live_lane_while_a_batch_gathers(bench
     bench.outbox.leave_live_to_disk()
     assert bench.outbox.claim_live(Kind.SAMPLE, 9) == []
     assert sequences(bench.backlog()) == [1, 2]
+
+
+def test_an_event_on_a_full_disk_never_makes_room_for_samples(tmp_path):
+    bench = Bench(tmp_path)
+    bench.store._disk_is_low = lambda: True
+    bench.put(1, kind=Kind.EVENT)
+    bench.flush(2)
+    bench.put(*range(2, 40), size=300)
+    bench.flush(10)
+    assert bench.on_disk(Kind.EVENT) == [1]
+    assert bench.outbox.tally().imbalance() == 0
+    bench.outbox.close()

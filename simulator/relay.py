@@ -235,12 +235,13 @@ class Relay:
                 if writer is None or link.swallowed:
                     self.counts.bytes_swallowed += len(data)
                     continue
-                writer.write(data)
-                await writer.drain()
+                # counted first: who has received the bytes finds them counted
                 if writer is link.target:
                     self.counts.bytes_to_target += len(data)
                 else:
                     self.counts.bytes_to_client += len(data)
+                writer.write(data)
+                await writer.drain()
         except OSError:
             # either side went away: the same as its end
             return

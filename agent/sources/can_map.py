@@ -17,9 +17,7 @@ from typing import Final
 
 from agent.config import CanSettings, FieldKind, SignalSettings, field_kind
 from agent.inputs import SignalValue
-from agent.sources.dbc_table import BitField, Number, SignalTable
-
-Selectors = tuple[tuple[BitField, frozenset[int]], ...]
+from agent.sources.dbc_table import Number, Selectors, SignalTable, selected
 
 FrameId = tuple[int, bool]
 """The arbitration id, and whether it is one of 29 bits."""
@@ -128,10 +126,7 @@ class SignalMap:
         payload = bytes(data[: message.message_bytes])
         newest = (payload, received_s)
         for slot in message.slots:
-            for selector, values in slot.selectors:
-                if selector.raw(payload) not in values:
-                    break
-            else:
+            if not slot.selectors or selected(slot.selectors, payload):
                 slot.newest = newest
                 self.decoded += 1
 

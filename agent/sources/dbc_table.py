@@ -44,6 +44,15 @@ class BitField:
         return raw
 
 
+Selectors = tuple[tuple[BitField, frozenset[int]], ...]
+"""A multiplexed signal is there only if each selector has one of its values."""
+
+
+def selected(selectors: Selectors, payload: bytes) -> bool:
+    """Whether a frame of the message carries the signals with these selectors."""
+    return all(selector.raw(payload) in values for selector, values in selectors)
+
+
 @dataclass(frozen=True, slots=True)
 class SignalTable:
     """How one signal is found and converted."""
@@ -57,12 +66,7 @@ class SignalTable:
     scale: Number = 1
     offset: Number = 0
     choices: dict[int, str] | None = None
-    selectors: tuple[tuple[BitField, frozenset[int]], ...] = ()
-    """A multiplexed signal is there only if each selector has one of its values."""
-
-    def is_in(self, payload: bytes) -> bool:
-        """Whether this frame of the message carries the signal."""
-        return all(selector.raw(payload) in values for selector, values in self.selectors)
+    selectors: Selectors = ()
 
     def number(self, raw: Number) -> Number:
         """The scaled value."""

@@ -26,10 +26,13 @@ reserve too, the oldest in memory go (``disk_full``).
 module             concept
 =================  ============================================================
 ``box``            the outbox as the others see it
-``ledger``         lanes and books under one lock (``lanes``, ``tally``, ``message``)
+``ledger``         the engine's and the publisher's side of the books
+``disk_ledger``    the writer's side of them
+``books``          lanes and counts under one lock (``lanes``, ``tally``, ``message``)
 ``writer``         group commit, faults, chores
 ``bounds``         what goes and when (policy: ``thinning``, ``eviction``)
-``store``          the file (``schema``, ``connection``, ``batch``, ``faults``)
+``store``          the file (``schema``, ``connection``, ``opening``, ``commit``, ``batch``,
+                   ``faults``)
 ``salvage``        damaged files (``salvage_jobs``, ``rescue``, ``pages``)
 ``verify``         is a file sound
 =================  ============================================================

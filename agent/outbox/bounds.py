@@ -18,9 +18,9 @@ from math import ceil
 from typing import Final
 
 from agent.outbox.batch import Batch, Rewrite, Row, Sweep
+from agent.outbox.disk_ledger import ROW_BYTES, DiskLedger
 from agent.outbox.eviction import AGE_CHECK_EVERY_S, AGE_CHECK_ROWS, FADE, Eviction
 from agent.outbox.lanes import FIRST
-from agent.outbox.ledger import ROW_BYTES, Ledger
 from agent.outbox.message import DropReason, Kind
 from agent.outbox.store import Store
 from agent.outbox.thinning import MAX_LEVEL, point, thin
@@ -42,7 +42,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 class Bounds:
     """Not thread-safe; the writer's thread alone calls it."""
 
-    def __init__(self, ledger: Ledger, store: Store, clock: Clock, eviction: Eviction) -> None:
+    def __init__(self, ledger: DiskLedger, store: Store, clock: Clock, eviction: Eviction) -> None:
         self._ledger = ledger
         self._store = store
         self._clock = clock

@@ -9,6 +9,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 
+from agent.outbox.books import Books
+from agent.outbox.disk_ledger import DiskLedger
 from agent.outbox.eviction import Eviction
 from agent.outbox.faults import StoreError
 from agent.outbox.ledger import Ledger
@@ -36,9 +38,10 @@ class Outbox:
         self.flush_interval_s = flush_interval_s
         self._store = store
         untimed = untimed or Untimed(run_id)
-        self._ledger = Ledger(clock, run_id, untimed)
+        books = Books(clock, untimed)
+        self._ledger = Ledger(books, run_id)
         self._writer = Writer(
-            self._ledger,
+            DiskLedger(books),
             store,
             clock,
             run_id=run_id,

@@ -17,8 +17,8 @@ from typing import Final
 
 from agent.outbox.batch import Batch, Ranges, Row, SalvageJob
 from agent.outbox.connection import connect_reader
+from agent.outbox.disk_ledger import DiskLedger
 from agent.outbox.faults import StoreError, store_errors
-from agent.outbox.ledger import Ledger
 from agent.outbox.message import Kind, ranges
 from agent.outbox.pages import Pages
 from agent.outbox.rescue import messages_in
@@ -36,7 +36,7 @@ STEP_EVERY_S: Final = 0.1
 class Salvage:
     """Not thread-safe; the writer's thread alone calls it."""
 
-    def __init__(self, ledger: Ledger, store: Store) -> None:
+    def __init__(self, ledger: DiskLedger, store: Store) -> None:
         self._ledger = ledger
         self._store = store
         self._jobs: dict[str, SalvageJob] = {}

@@ -7,9 +7,9 @@ from typing import Final
 
 from agent.outbox.batch import Batch, Contents
 from agent.outbox.bounds import Bounds
+from agent.outbox.disk_ledger import COMMIT_ROWS, DiskLedger
 from agent.outbox.eviction import Eviction
 from agent.outbox.faults import StoreError, StoreFault
-from agent.outbox.ledger import COMMIT_ROWS, Ledger
 from agent.outbox.salvage import STEP_EVERY_S, Salvage
 from agent.outbox.store import Store
 from agent.outbox.untimed import Untimed
@@ -34,7 +34,7 @@ class Writer:
 
     def __init__(
         self,
-        ledger: Ledger,
+        ledger: DiskLedger,
         store: Store,
         clock: Clock,
         *,

@@ -66,7 +66,7 @@ class OutboxUnderFaults(RuleBasedStateMachine):
         self.note_what_is_durable()
 
     def note_what_is_durable(self):
-        if self.outbox._ledger.unwritten()[0] == 0:
+        if self.outbox._writer._ledger.unwritten()[0] == 0:
             self.durable |= self.unflushed
             self.unflushed = set()
 

@@ -1,12 +1,14 @@
 """The publisher: takes from the outbox, hands to the transport, settles on PUBACK.
 
-``core`` is one round of it, ``worker`` the threads; ``bucket``, ``backoff``, ``sizing``,
-``poison`` and ``schedule`` are its policies, each pure and in one file.
+``core`` is one round of it, ``worker`` the threads; ``link`` minds the connection,
+``window`` what is in flight, ``lanes`` the order of sending; ``bucket``, ``backoff``,
+``sizing``, ``poison`` and ``schedule`` are its policies, each pure and in one file.
 """
 
 from agent.publisher.backoff import Backoff, BackoffSettings
 from agent.publisher.bucket import TokenBucket
 from agent.publisher.core import Publisher, PublisherLimits
+from agent.publisher.link import LinkState
 from agent.publisher.poison import Suspicion
 from agent.publisher.schedule import StatusSchedule
 from agent.publisher.sizing import BatchSizer
@@ -16,6 +18,7 @@ __all__ = [
     "Backoff",
     "BackoffSettings",
     "BatchSizer",
+    "LinkState",
     "OutboxWriter",
     "Publisher",
     "PublisherLimits",

@@ -9,7 +9,8 @@ from typing import Final
 
 from agent.outbox import LEAST_DUE_SHARE, Outbox
 from agent.ports import Clock
-from agent.publisher.core import IDLE_S, Publisher
+from agent.publisher.core import Publisher
+from agent.publisher.lanes import IDLE_S
 
 LOG = logging.getLogger("agent.publisher")
 

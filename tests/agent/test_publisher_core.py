@@ -5,7 +5,7 @@ import pytest
 
 from agent.config import DeliverySettings
 from agent.outbox import Eviction, Kind, Message, Outbox, Store
-from agent.publisher import Publisher, PublisherLimits
+from agent.publisher import LinkState, Publisher, PublisherLimits
 from contract import Topics, decode_batch_rows
 from tests.fakes.clock import FakeClock
 from tests.fakes.transport import FakeTransport
@@ -264,7 +264,7 @@ def test_attempts_become_rarer(tmp_path):
     bench = Bench(tmp_path, FakeTransport(auto_connect=False))
     for _ in range(3600):
         bench.turn(1.0)
-        if bench.transport.connects > 0 and bench.publisher._link.value == "connecting":
+        if bench.transport.connects > 0 and bench.publisher.link_state is LinkState.CONNECTING:
             bench.transport.lose("refused")
     assert 3600 / 30 * 0.8 < bench.transport.connects < 3600 / 15 * 1.4
 

@@ -1,0 +1,94 @@
+"""The connection as the publisher sees it: when to dial, when to give up.
+
+Not thread-safe: the publisher owns it. The transport never reconnects by itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from agent.ports import Transport
+from agent.publisher.backoff import Backoff
+
+
+class LinkState(Enum):
+    """Where the connection stands."""
+
+    DOWN = "down"
+    CONNECTING = "connecting"
+    UP = "up"
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """How a connection, or an attempt to make one, ended."""
+
+    reason: str
+    was_up: bool
+    by_us: bool
+    """Given up by the publisher: nobody on the other side can be blamed."""
+
+    news: bool
+    """Whether an operator has not been told of it yet."""
+
+
+class Link:
+    """Dials when the back-off allows it, gives up an attempt that gets no answer."""
+
+    def __init__(
+        self, *, transport: Transport, backoff: Backoff, connect_timeout_s: float, now_s: float
+    ) -> None:
+        self._transport = transport
+        self._backoff = backoff
+        self._connect_timeout_s = connect_timeout_s
+        self._since_s = now_s
+        self._next_attempt_s = now_s
+        self._drop_reason: str | None = None
+        self._told: str | None = None
+        self.state = LinkState.DOWN
+
+    @property
+    def dropping(self) -> bool:
+        """Whether it was given up and the transport has not confirmed it yet."""
+        return self._drop_reason is not None
+
+    def connected(self, now_s: float) -> None:
+        """CONNACK accepted the session."""
+        self.state, self._since_s = LinkState.UP, now_s
+        self._backoff.connected(now_s)
+        self._told = None
+
+    def lost(self, now_s: float, reason: str, *, unauthorised: bool) -> Loss:
+        """It ended, or could not be made; the next attempt is planned."""
+        was_up = self.state is LinkState.UP
+        by_us, self._drop_reason = self._drop_reason, None
+        reason = by_us or reason
+        self.state, self._since_s = LinkState.DOWN, now_s
+        self._next_attempt_s = now_s + self._backoff.lost(now_s, unauthorised=unauthorised)
+        news = was_up or reason != self._told
+        self._told = reason
+        return Loss(reason, was_up, by_us is not None, news)
+
+    def mind(self, now_s: float) -> float:
+        """Dial, wait or give up while it is not up; seconds until the next look."""
+        if self.state is LinkState.DOWN:
+            if now_s < self._next_attempt_s:
+                return self._next_attempt_s - now_s
+            self.state, self._since_s = LinkState.CONNECTING, now_s
+            self._transport.connect()
+            return self._connect_timeout_s
+        left_s = self._since_s + self._connect_timeout_s - now_s
+        if left_s <= 0:
+            self.drop(f"no answer for {self._connect_timeout_s:.0f} s")
+        return max(left_s, 0.05)
+
+    def drop(self, reason: str) -> None:
+        """Give it up; the transport confirms by ``on_disconnected``."""
+        if self._drop_reason is None:
+            self._drop_reason = reason
+            self._transport.disconnect()
+
+    def hurry(self, now_s: float) -> None:
+        """Dial now instead of when the back-off would."""
+        self._next_attempt_s = min(self._next_attempt_s, now_s)

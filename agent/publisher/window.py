@@ -1,0 +1,152 @@
+"""What is out and not acknowledged yet, and what may go out now.
+
+The window is ours because MQTT 3.1.1 has none that both sides know of; the two token
+buckets keep the connection below what AWS IoT Core serves. Not thread-safe: the publisher
+owns it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from agent.config import DeliverySettings
+from agent.outbox import Message
+from agent.ports import Transport
+from agent.publisher.bucket import TokenBucket
+
+_SLOW_LINK_BYTES_PER_S: Final = 2_000
+"""A link this slow is still alive: what is in flight gets the time to go through it."""
+
+
+class Lane(Enum):
+    """What a hand-over is."""
+
+    STATUS = "status"
+    SINGLE = "single"
+    BATCH = "batch"
+
+
+@dataclass(slots=True)
+class HandOver:
+    """One publish without its PUBACK."""
+
+    lane: Lane
+    messages: list[Message]
+    size: int
+    sent_s: float
+
+    @property
+    def key(self) -> Hashable | None:
+        """What it is blamed by; None where it cannot be blamed alone."""
+        if self.lane is not Lane.SINGLE:
+            return None
+        return (self.messages[0].run_id, self.messages[0].sequence)
+
+
+class Window:
+    """The only caller of ``Transport.publish``; counts what it hands over.
+
+    ``most_bytes`` bounds what is in flight beside ``settings.in_flight``, the count.
+    """
+
+    def __init__(
+        self,
+        *,
+        transport: Transport,
+        settings: DeliverySettings,
+        most_bytes: int,
+        ack_timeout_s: float,
+        now_s: float,
+    ) -> None:
+        self._transport = transport
+        self._most = settings.in_flight
+        self._most_bytes = most_bytes
+        self._ack_timeout_s = ack_timeout_s
+        rate = settings.max_publishes_per_s
+        self._publishes = TokenBucket(rate=rate, burst=max(4.0, rate / 4), now_s=now_s)
+        self._bytes = TokenBucket(
+            rate=settings.max_bytes_per_s, burst=settings.max_bytes_per_s / 4, now_s=now_s
+        )
+        self._in_flight: dict[int, HandOver] = {}
+        self._in_flight_bytes = 0
+        self._next_token = 1
+        self._last_ack_s = now_s
+        self.bytes_published = 0
+        self.publishes = 0
+
+    def __len__(self) -> int:
+        return len(self._in_flight)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether one more may be in flight."""
+        return len(self._in_flight) < self._most and self._in_flight_bytes < self._most_bytes
+
+    @property
+    def oldest(self) -> HandOver | None:
+        """The one that was handed over first of those in flight."""
+        return next(iter(self._in_flight.values()), None)
+
+    def count(self, lane: Lane) -> int:
+        """How many of a lane are in flight."""
+        return sum(1 for over in self._in_flight.values() if over.lane is lane)
+
+    def pause_s(self, now_s: float) -> float:
+        """Seconds until the rate allows the next publish."""
+        return max(self._publishes.wait_s(now_s), self._bytes.wait_s(now_s))
+
+    def backlog_pause_s(self, now_s: float) -> float:
+        """The same for the backlog, which leaves a quarter of each burst to what is live."""
+        return max(
+            self._publishes.wait_s(now_s, self._publishes.burst / 4),
+            self._bytes.wait_s(now_s, self._bytes.burst / 4),
+        )
+
+    def hand_over(self, over: HandOver, topic: str, payload: bytes, *, retain: bool) -> None:
+        """Publish; the caller has asked ``is_open`` and ``pause_s`` where they apply."""
+        token = self._next_token
+        self._next_token += 1
+        self._in_flight[token] = over
+        self._in_flight_bytes += over.size
+        self._publishes.take(over.sent_s, 1)
+        self._bytes.take(over.sent_s, over.size)
+        self.bytes_published += over.size
+        self.publishes += 1
+        self._transport.publish(token, topic, payload, retain=retain)
+
+    def connected(self, now_s: float) -> None:
+        """A new connection: it is judged from now on."""
+        self._last_ack_s = now_s
+
+    def acknowledged(self, now_s: float) -> None:
+        """A PUBACK came: the connection is alive."""
+        self._last_ack_s = now_s
+
+    def settle(self, token: int) -> HandOver | None:
+        """Free the slot; None for a token that was void already."""
+        over = self._in_flight.pop(token, None)
+        if over is not None:
+            self._in_flight_bytes -= over.size
+        return over
+
+    def void(self) -> list[HandOver]:
+        """The connection ended: empty the window; what was in it, oldest first."""
+        lost = list(self._in_flight.values())
+        self._in_flight.clear()
+        self._in_flight_bytes = 0
+        return lost
+
+    @property
+    def patience_s(self) -> float:
+        """How long no PUBACK at all may come while something is in flight."""
+        return self._ack_timeout_s + self._in_flight_bytes / _SLOW_LINK_BYTES_PER_S
+
+    def overdue_in_s(self, now_s: float) -> float | None:
+        """Seconds until the connection counts as dead; None with nothing in flight."""
+        oldest = self.oldest
+        if oldest is None:
+            return None
+        return max(self._last_ack_s, oldest.sent_s) + self.patience_s - now_s

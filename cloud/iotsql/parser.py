@@ -11,7 +11,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Final
 
-from cloud.iotsql.errors import SqlSyntaxError
+from cloud.iotsql.keywords import CAST_TARGETS, RESERVED, UNDOCUMENTED
 from cloud.iotsql.lexer import Kind, Token
 from cloud.iotsql.precedence import PrecedenceParser
 from cloud.iotsql.signatures import check_call, check_name
@@ -33,32 +33,9 @@ from cloud.iotsql.syntax import (
     Variable,
 )
 from cloud.iotsql.topics import problem_with
-from cloud.iotsql.values import ARITHMETIC, from_int
+from cloud.iotsql.values import from_literal
 
 MAX_VARIABLES: Final = 100
-
-RESERVED: Final = frozenset(
-    {
-        *("SELECT", "FROM", "WHERE", "AS", "AND", "OR", "NOT", "SET", "NULL", "TRUE", "FALSE"),
-        *("CASE", "WHEN", "THEN", "ELSE", "END"),
-    }
-)
-_CAST_TARGETS: Final = {
-    **dict.fromkeys(("string", "nvarchar", "text", "ntext", "varchar"), "String"),
-    **dict.fromkeys(("int", "integer"), "Int"),
-    **dict.fromkeys(("double", "decimal"), "Decimal"),
-    **dict.fromkeys(("bool", "boolean"), "Boolean"),
-}
-_UNDOCUMENTED: Final = {
-    "IN": "= with OR, or a nested query: IN is not documented by AWS",
-    "EXISTS": "NOT isUndefined(…): EXISTS is not documented by AWS",
-    "IS": "isNull(…) or isUndefined(…): IS is not documented by AWS",
-    "LIKE": "startswith, endswith or regexp_matches: LIKE is not documented by AWS",
-    "BETWEEN": ">= and <= with AND: BETWEEN is not documented by AWS",
-    "GROUP": "the end of the text: IoT SQL has no aggregation",
-    "ORDER": "the end of the text: IoT SQL has no order",
-    "LIMIT": "the end of the text: IoT SQL has no LIMIT",
-}
 
 
 def parse_statement(text: str) -> Statement:
@@ -99,7 +76,7 @@ class _Parser(PrecedenceParser):
     def end(self, expected: str) -> None:
         token = self._at.peek()
         if token.kind is not Kind.END:
-            raise self._at.refuse(token, _UNDOCUMENTED.get(token.keyword, expected))
+            raise self._at.refuse(token, UNDOCUMENTED.get(token.keyword, expected))
 
     def _set_clause(self) -> tuple[tuple[str, Expression], ...]:
         variables: list[tuple[str, Expression]] = []
@@ -174,9 +151,7 @@ class _Parser(PrecedenceParser):
             return Item((value.name,), value)
         token = self._at.peek()
         if token.kind is not Kind.END and token.text != "," and token.keyword not in {"FROM", ""}:
-            raise self._at.refuse(
-                token, _UNDOCUMENTED.get(token.keyword, "an operator, AS or FROM")
-            )
+            raise self._at.refuse(token, UNDOCUMENTED.get(token.keyword, "an operator, AS or FROM"))
         raise self._at.error(
             start,
             "what is selected here has no name",
@@ -207,16 +182,11 @@ class _Parser(PrecedenceParser):
                 return ObjectLiteral(self._pairs(), token.position)
         raise self._at.refuse(token, "a field, literal, function or (")
 
-    def _number(self, text: str, token: Token) -> int | float | Decimal:
-        """A literal with a point stays a Decimal, so that ``x / 10.0`` is no Int division."""
+    def _number(self, text: str, token: Token) -> int | Decimal:
         try:
-            number = ARITHMETIC.create_decimal(text)
+            return from_literal(text)
         except ArithmeticError:
             raise self._at.error(token, "a number beyond 9.99E999") from None
-        if text.lstrip("-").isdigit() and number.copy_abs() < 10**34:
-            whole: int = from_int(int(text))
-            return whole
-        return number
 
     def _string(self, token: Token) -> Expression:
         if "${" in token.text:
@@ -238,7 +208,7 @@ class _Parser(PrecedenceParser):
         if keyword == "CASE":
             return self._case(token)
         if keyword in RESERVED or (keyword in {"EXISTS", "IN"} and opens):
-            raise self._at.refuse(token, _UNDOCUMENTED.get(keyword, "a field, literal or function"))
+            raise self._at.refuse(token, UNDOCUMENTED.get(keyword, "a field, literal or function"))
         if not opens:
             return Field(token.text, token.position)
         self._at.take()
@@ -265,11 +235,11 @@ class _Parser(PrecedenceParser):
     def _cast(self, token: Token) -> Expression:
         value = self.expression()
         self._at.expect_keyword("AS", "AS and a type")
-        target = self._at.expect_kind(Kind.NAME, "a type: " + ", ".join(sorted(_CAST_TARGETS)))
-        if target.text.lower() not in _CAST_TARGETS:
-            raise self._at.refuse(target, "a type: " + ", ".join(sorted(_CAST_TARGETS)))
+        target = self._at.expect_kind(Kind.NAME, "a type: " + ", ".join(sorted(CAST_TARGETS)))
+        if target.text.lower() not in CAST_TARGETS:
+            raise self._at.refuse(target, "a type: " + ", ".join(sorted(CAST_TARGETS)))
         self._at.expect_symbol(")")
-        return Cast(value, _CAST_TARGETS[target.text.lower()], token.position)
+        return Cast(value, CAST_TARGETS[target.text.lower()], token.position)
 
     def _case(self, token: Token) -> Expression:
         if self._at.peek().keyword == "WHEN":
@@ -325,6 +295,3 @@ class _Parser(PrecedenceParser):
             if not self._at.take_symbol(","):
                 self._at.expect_symbol("}", "a comma or }")
                 return tuple(pairs)
-
-
-__all__ = ["SqlSyntaxError", "parse_expression", "parse_statement"]

@@ -89,6 +89,18 @@ def from_int(number: int) -> Value:
     return number if -_INT_LIMIT < number < _INT_LIMIT else canonical(Decimal(number))
 
 
+def from_literal(text: str) -> int | Decimal:
+    """A number as the SQL has it; with a point it stays a Decimal: ``x / 10.0`` is no Int division.
+
+    Raises:
+        ArithmeticError: it is beyond 9.99E999.
+    """
+    number = ARITHMETIC.create_decimal(text)
+    if text.lstrip("-").isdigit() and number.copy_abs() < _INT_LIMIT:
+        return int(text)
+    return number
+
+
 def from_double(number: float) -> Value:
     """A result with double precision; UNDEFINED when it is no number."""
     if number != number or number in (float("inf"), float("-inf")):  # noqa: PLR0124  the test for NaN

@@ -23,6 +23,7 @@ MAIN_EPILOG = """\b
 Examples:
   milepost-sim demo
   milepost-sim replay --nmea drive.nmea --speed 10
+  milepost-sim network --to broker.example:8883 --fault half-open@30s..60s
   milepost-sim replay --help
 """
 
@@ -52,6 +53,7 @@ Examples:
     context_settings={"help_option_names": ["-h", "--help"]},
     lazy={
         "demo": ("simulator.demo.cli:demo", "Run the whole system on this desk, with a live map."),
+        "network": ("simulator.network.command:network", "A bad network in front of any server."),
         "synth": ("simulator.synth.command:synth", "Make a drive of one's own: NMEA and CAN logs."),
     },
 )

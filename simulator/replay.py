@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import signal
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +14,7 @@ from simulator.can_log import CanLogCounts
 from simulator.can_player import CanPlayer
 from simulator.gpsd_server import Begin, GpsdServer, Stamp
 from simulator.progress import ProgressBars
-from simulator.stopping import Stopping
+from simulator.stopping import Stopping, stop_on_signals
 from simulator.trace import Trace, read_trace
 
 _REFRESH_S: Final = 0.2
@@ -70,7 +68,7 @@ def run_replay(wanted: Replay) -> None:
     server = _server(wanted)
     player = _player(wanted)
     try:
-        with _stop_signals() as stopping, ProgressBars() as bars:
+        with stop_on_signals() as stopping, ProgressBars() as bars:
             if server is not None:
                 server.start()
                 click.echo(f"gpsd protocol on {wanted.gpsd_host}:{server.port}")
@@ -125,21 +123,6 @@ def _player(wanted: Replay) -> CanPlayer | None:
         log_channel=wanted.log_channel,
         max_gap_s=wanted.max_gap_s,
     )
-
-
-@contextmanager
-def _stop_signals() -> Iterator[Stopping]:
-    """What Ctrl-C and SIGTERM set."""
-    stopping = Stopping()
-    before = {
-        number: signal.signal(number, lambda *_: stopping.set())
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield stopping
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _wait(stopping: Stopping, until: threading.Event, bars: ProgressBars) -> None:

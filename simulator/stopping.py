@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 
 
@@ -37,3 +40,18 @@ class Stopping:
             except Empty:
                 return self._is_set
         return True
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[Stopping]:
+    """What Ctrl-C and SIGTERM set, in the main thread."""
+    stopping = Stopping()
+    before = {
+        number: signal.signal(number, lambda *_: stopping.set())
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield stopping
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

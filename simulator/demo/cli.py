@@ -11,11 +11,12 @@ from typing import Final
 import click
 
 from simulator.demo.cloud import is_free_port, require_free_port
-from simulator.demo.durations import Outage, duration, outage
+from simulator.demo.outages import Outage, outage
 from simulator.demo.plan import Plan, built_in_plan, plan_of
 from simulator.demo.run import Demo, DemoOptions
 from simulator.demo.screen import Screen
 from simulator.demo.signals import is_synthetic, parse_signal
+from simulator.durations import duration
 from simulator.schedule import require_speed
 
 FILE: Final = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
@@ -72,7 +73,8 @@ Examples:
     multiple=True,
     metavar="START:LENGTH",
     help="Cut the network to the broker, e.g. 20s:60s in real time from the drive's beginning; "
-    "repeatable. START:LENGTH:swallow lets connections hang instead of refusing them.",
+    "repeatable. START:LENGTH:FAULT takes any fault of milepost-sim network, e.g. "
+    "20s:60s:half-open or 20s:60s:rate=1KB/s.",
 )
 @click.option("--loop/--no-loop", default=None, help="Repeat the logs. [default: built-in only]")
 @click.option(

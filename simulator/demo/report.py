@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from simulator.relay import RelayCounts
+from simulator.network.relay import RelayCounts
 
 Json = dict[str, Any]
 

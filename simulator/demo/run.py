@@ -20,9 +20,9 @@ from simulator.demo.agent_config import DRAIN_S
 from simulator.demo.bus import BusAddress, new_bus
 from simulator.demo.children import stop_all
 from simulator.demo.cloud import HOST, Cloud, CloudOptions
-from simulator.demo.durations import Outage, cut_at
 from simulator.demo.errors import DemoError, Interrupted
 from simulator.demo.latency import LatencyWatch
+from simulator.demo.outages import Outage, outage_at
 from simulator.demo.plan import Plan, VehiclePlan, write_fleet
 from simulator.demo.report import (
     VehicleEnd,
@@ -37,7 +37,8 @@ from simulator.demo.stopping import stop_signals
 from simulator.demo.summary import summary_lines
 from simulator.demo.vehicle import ReplayOptions, Vehicle
 from simulator.demo.workspace import Workspace
-from simulator.relay import Relay
+from simulator.network.conditions import CLEAR
+from simulator.network.relay import Relay
 from simulator.stopping import Stopping
 
 Json = dict[str, Any]
@@ -80,6 +81,7 @@ class Demo:
         self._stopping = Stopping()
         self._line = StatusLine()
         self._status_s = 0.0
+        self._outage: Outage | None = None
 
     def run(self) -> int:
         """Run to the end, to ``--for`` or to Ctrl-C.
@@ -109,9 +111,7 @@ class Demo:
         latency.start()
         self._drive(cloud, relay, vehicles, latency)
         latency.stop()
-        if relay.is_cut:
-            relay.restore()
-            self._screen.say("the network is back")
+        self._apply(relay, None, 0.0)
         ends = self._drain(cloud, vehicles, latency)
         report = self._settle(cloud, ends)
         report["network"] = network_report(relay.counts)
@@ -209,13 +209,15 @@ class Demo:
         while not self._stopping.wait(TICK_S):
             now_s = monotonic_s()
             elapsed_s = now_s - begun_s
-            outage = cut_at(self._options.outages, elapsed_s)
-            self._apply(relay, outage)
+            outage = outage_at(self._options.outages, elapsed_s)
+            self._apply(relay, outage, elapsed_s)
             cloud.child.require_alive()
             for vehicle in vehicles:
                 vehicle.tick()
             where = f"{span(elapsed_s)} {100 * _mean_progress(vehicles):.0f} %"
-            cut = "" if outage is None else f"network cut {span(outage.end_s - elapsed_s)} · "
+            cut = (
+                "" if outage is None else f"{outage.fault.name} {span(outage.end_s - elapsed_s)} · "
+            )
             self._show(vehicles, latency, where, before=cut)
             if self._options.duration_s is not None and elapsed_s >= self._options.duration_s:
                 return
@@ -224,15 +226,19 @@ class Demo:
             if finished_s is not None and now_s - finished_s >= LAST_SAMPLE_S:
                 return
 
-    def _apply(self, relay: Relay, outage: Outage | None) -> None:
-        if outage is not None and not relay.is_cut:
-            relay.cut(outage.how)
-            self._screen.say(
-                f"the network to the broker is cut for {outage.length_s:g} s ({outage.how.value})"
-            )
-        elif outage is None and relay.is_cut:
-            relay.restore()
+    def _apply(self, relay: Relay, outage: Outage | None, elapsed_s: float) -> None:
+        condition = CLEAR if outage is None else outage.condition_at(elapsed_s)
+        if condition != relay.condition:
+            relay.become(condition)
+        if outage is self._outage:
+            return
+        self._outage = outage
+        if outage is None:
             self._screen.say("the network is back")
+        else:
+            self._screen.say(
+                f"the network to the broker is bad for {outage.length_s:g} s ({outage.fault.name})"
+            )
 
     def _drain(
         self, cloud: Cloud, vehicles: list[Vehicle], latency: LatencyWatch

@@ -20,15 +20,16 @@ from simulator.demo.account import ask
 from simulator.demo.agent_config import AgentConfig, CanBus, config_text
 from simulator.demo.bus import new_bus
 from simulator.demo.children import Child, run_to_end, stop_all
-from simulator.demo.durations import Outage, cut_at, parse_duration_s, parse_outage
 from simulator.demo.errors import DemoError
+from simulator.demo.outages import Outage, outage_at, parse_outage
 from simulator.demo.plan import BUILT_IN_ID, built_in_plan, plan_of, unique_ids, write_fleet
 from simulator.demo.report import VehicleEnd, build_report, messages_missing, samples_lost
 from simulator.demo.screen import Latency, Screen, StatusLine, span
 from simulator.demo.signals import BUILT_IN, MappedSignal, parse_signal
 from simulator.demo.summary import summary_lines
 from simulator.demo.workspace import Workspace
-from simulator.relay import Cut
+from simulator.durations import parse_duration_s
+from simulator.network.faults import parse_fault
 from tests.conftest import ROOT
 
 TRACES = ROOT / "simulator" / "traces"
@@ -50,20 +51,21 @@ def test_what_is_no_duration_is_refused(text):
 
 
 def test_an_outage_has_a_start_a_length_and_a_kind():
-    assert parse_outage("20s:1m") == Outage(20, 60, Cut.REFUSE)
-    assert parse_outage("5:10:swallow") == Outage(5, 10, Cut.SWALLOW)
+    assert parse_outage("20s:1m") == Outage(20, 60, parse_fault("cut"))
+    assert parse_outage("5:10:half-open") == Outage(5, 10, parse_fault("half-open"))
+    assert parse_outage("5:10:rate=1KB/s").condition_at(6).rate_bytes_per_s == 1000
     for wrong in ("20s", ":5s", "5s:", "5s:0s", "5s:5s:quietly"):
-        with pytest.raises(ValueError, match=r"START:LENGTH|duration|no time|kind of outage"):
+        with pytest.raises(ValueError, match=r"START:LENGTH|duration|no time|no fault"):
             parse_outage(wrong)
 
 
 def test_of_overlapping_outages_the_longest_holds():
-    outages = (Outage(10, 5), Outage(12, 20, Cut.SWALLOW))
-    assert cut_at(outages, 9.9) is None
-    assert cut_at(outages, 10) == outages[0]
-    assert cut_at(outages, 13) == outages[1]
-    assert cut_at(outages, 31.9) == outages[1]
-    assert cut_at(outages, 32) is None
+    outages = (Outage(10, 5), Outage(12, 20, parse_fault("half-open")))
+    assert outage_at(outages, 9.9) is None
+    assert outage_at(outages, 10) == outages[0]
+    assert outage_at(outages, 13) == outages[1]
+    assert outage_at(outages, 31.9) == outages[1]
+    assert outage_at(outages, 32) is None
 
 
 def test_vehicle_ids_are_safe_and_unique():

@@ -90,8 +90,8 @@ def test_ctrl_c_ends_the_looping_demo_in_order_and_the_next_one_starts_anew(star
 
 
 def test_it_ends_at_once_by_a_second_ctrl_c_and_leaves_no_process(start_demo, tmp_path):
-    demo = start_demo("--outage", "0s:10m:swallow")
-    wait_for_text(demo, "the network to the broker is cut")
+    demo = start_demo("--outage", "0s:10m:half-open")
+    wait_for_text(demo, "the network to the broker is bad")
     assert len(processes_of(tmp_path / "data")) >= 2
     for _ in range(2):
         demo.send_signal(signal.SIGINT)

@@ -1,15 +1,7 @@
-"""A TCP relay that can be cut and restored: the network between vehicle and broker.
+"""A TCP relay that can be as bad as a network: it stands between vehicle and broker.
 
-It copies bytes and knows nothing of TLS or MQTT. A cut is either loud or silent:
-
-- ``Cut.REFUSE``: what is open is reset, what comes new is reset at once. As when the
-  modem loses its carrier and the kernel notices.
-- ``Cut.SWALLOW``: what is open stays open, and what comes new is accepted, but no byte
-  and no end of a connection gets through. As when the far network drops packets, the
-  half-open connection that a client cannot tell from a slow one. Whatever was open
-  meanwhile is reset by ``restore``, for bytes are missing in it.
-
-One thread runs everything; the methods may be called from any other.
+It copies bytes and knows nothing of TLS or MQTT; ``conditions`` says what it can do to
+them. One thread runs everything; the methods may be called from any other.
 """
 
 from __future__ import annotations
@@ -20,33 +12,29 @@ import struct
 import threading
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
-from enum import Enum
+from random import Random
 from typing import Any, Final
 
 from simulator.errors import SimulatorError
+from simulator.network.conditions import CLEAR, Condition, Reach
+from simulator.network.path import Path
 
-CHUNK_BYTES: Final = 65_536
 CALL_TIMEOUT_S: Final = 5.0
 ACCEPT_S: Final = 0.02
 RESET: Final = struct.pack("ii", 1, 0)
 """``SO_LINGER`` on, 0 s: closing sends RST instead of FIN."""
 
 
-class Cut(Enum):
-    """How the network fails."""
-
-    REFUSE = "refuse"
-    SWALLOW = "swallow"
-
-
 @dataclass(slots=True)
 class RelayCounts:
     """What went through since the start."""
 
+    arrived: int = 0
+    """Connections that clients made, whatever became of them."""
     connections: int = 0
     """Passed on to the target."""
     refused: int = 0
-    """Reset on arrival, because of a cut or an unreachable target."""
+    """Ended on arrival, because of a cut or an unreachable target."""
     bytes_to_target: int = 0
     bytes_to_client: int = 0
     bytes_swallowed: int = 0
@@ -56,9 +44,18 @@ class RelayCounts:
 @dataclass(eq=False, slots=True)
 class _Link:
     client: asyncio.StreamWriter
+    opened_s: float
     target: asyncio.StreamWriter | None = None
-    swallowed: bool = False
+    deaf: bool = False
+    """What the client sends vanishes."""
+    mute: bool = False
+    """What the target sends vanishes."""
     was_reset: asyncio.Event = field(default_factory=asyncio.Event)
+    end_of_life: asyncio.TimerHandle | None = None
+
+    @property
+    def silent(self) -> bool:
+        return self.deaf or self.mute
 
     def reset(self) -> None:
         self.was_reset.set()
@@ -68,21 +65,37 @@ class _Link:
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
                 writer.transport.abort()
 
+    def close(self) -> None:
+        """FIN to both, after what was passed on already."""
+        self.was_reset.set()
+        for writer in (self.client, self.target):
+            if writer is not None:
+                writer.close()
+
 
 class Relay:
     """Listens on ``host``:``port`` (0 takes a free one) and passes on to the target.
 
-    Call order: ``start``, then ``cut`` and ``restore`` as often as wanted, ``stop`` at any
-    time, also before ``start`` and more than once.
+    Call order: ``start``, then ``become`` as often as wanted, ``stop`` at any time, also
+    before ``start`` and more than once. ``random`` decides which segments are late.
     """
 
     def __init__(
-        self, target_host: str, target_port: int, *, host: str = "127.0.0.1", port: int = 0
+        self,
+        target_host: str,
+        target_port: int,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        random: Random | None = None,
     ) -> None:
         self.counts = RelayCounts()
         self._target = (target_host, target_port)
         self._address = (host, port)
-        self._cut: Cut | None = None
+        self._random = random or Random()  # noqa: S311  which segment is late is no secret
+        self._condition = CLEAR
+        self._to_target = Path(self._random)
+        self._to_client = Path(self._random)
         self._links: set[_Link] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
@@ -95,9 +108,9 @@ class Relay:
         return self._address[1]
 
     @property
-    def is_cut(self) -> bool:
-        """Whether the network is cut."""
-        return self._cut is not None
+    def condition(self) -> Condition:
+        """How the network is."""
+        return self._condition
 
     def start(self) -> None:
         """Listen.
@@ -120,13 +133,9 @@ class Relay:
         self._thread = threading.Thread(target=self._run, args=(loop,), name="relay", daemon=True)
         self._thread.start()
 
-    def cut(self, how: Cut = Cut.REFUSE) -> None:
-        """Cut the network; a second cut changes how."""
-        self._call(self._do_cut(how))
-
-    def restore(self) -> None:
-        """Mend the network; without a cut nothing happens."""
-        self._call(self._do_restore())
+    def become(self, condition: Condition = CLEAR) -> None:
+        """Change the network; without an argument it is mended."""
+        self._call(self._become(condition))
 
     def stop(self) -> None:
         """Reset every connection and close the port."""
@@ -153,22 +162,40 @@ class Relay:
         host, port = self._address
         return await asyncio.start_server(self._serve, host, port)
 
-    async def _do_cut(self, how: Cut) -> None:
-        self._cut = how
+    async def _become(self, condition: Condition) -> None:
+        before, self._condition = self._condition, condition
+        for path in (self._to_target, self._to_client):
+            path.become(condition)
         for link in list(self._links):
-            if how is Cut.REFUSE:
-                link.reset()
-            else:
-                link.swallowed = True
+            match condition.reach:
+                case Reach.CUT:
+                    link.reset()
+                case Reach.CLOSE:
+                    link.close()
+                case Reach.OPEN | Reach.STALL if link.silent:
+                    link.reset()
+                case Reach.NAT_TIMEOUT if before.reach is not Reach.NAT_TIMEOUT:
+                    link.deaf = link.mute = True
+                case _:
+                    self._silence(link)
+            self._set_end_of_life(link)
 
-    async def _do_restore(self) -> None:
-        self._cut = None
-        for link in list(self._links):
-            if link.swallowed:
-                link.reset()
+    def _silence(self, link: _Link) -> None:
+        if self._condition.reach is Reach.HALF_OPEN:
+            link.deaf = link.mute = True
+        elif self._condition.reach is Reach.ANSWERS_LOST:
+            link.mute = True
+
+    def _set_end_of_life(self, link: _Link) -> None:
+        if link.end_of_life is not None:
+            link.end_of_life.cancel()
+        if self._condition.life_s is not None:
+            link.end_of_life = asyncio.get_running_loop().call_at(
+                link.opened_s + self._condition.life_s, link.reset
+            )
 
     async def _do_stop(self) -> None:
-        self._cut = Cut.REFUSE
+        self._condition = Condition(reach=Reach.CUT)
         if self._server is not None:
             # asyncio forgets a connection that it accepted just before its server closed:
             # accept no more, let the last one reach its handler, which resets it, then close
@@ -187,20 +214,28 @@ class Relay:
         if task is not None:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        link = _Link(writer, swallowed=self._cut is Cut.SWALLOW)
+        self.counts.arrived += 1
+        link = _Link(writer, asyncio.get_running_loop().time())
         self._links.add(link)
+        self._silence(link)
+        self._set_end_of_life(link)
         try:
-            if self._cut is Cut.REFUSE:
+            if self._condition.reach in (Reach.CUT, Reach.CLOSE):
                 self.counts.refused += 1
-            elif link.swallowed:
-                await self._pump(reader, None, link)
+                if self._condition.reach is Reach.CLOSE:
+                    await _close_in_order(link)
+            elif link.deaf:
+                await self._carry(reader, None, link)
                 await link.was_reset.wait()
             else:
+                await asyncio.sleep(self._condition.setup_s(self._random))
                 await self._relay(reader, link)
         except asyncio.CancelledError:
             # only stop cancels; raised on, Python 3.11 would print it as a fault
             return
         finally:
+            if link.end_of_life is not None:
+                link.end_of_life.cancel()
             link.reset()
             self._links.discard(link)
 
@@ -211,13 +246,15 @@ class Relay:
             self.counts.refused += 1
             return
         self.counts.connections += 1
+        if link.was_reset.is_set():
+            return
         pumps = [
-            asyncio.ensure_future(self._pump(reader, link.target, link)),
-            asyncio.ensure_future(self._pump(target_reader, link.client, link)),
+            asyncio.ensure_future(self._carry(reader, link.target, link)),
+            asyncio.ensure_future(self._carry(target_reader, link.client, link)),
         ]
         try:
-            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
-            if link.swallowed:
+            done, _ = await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+            if link.deaf if pumps[0] in done else link.mute:
                 # its end is swallowed as well
                 await link.was_reset.wait()
             else:
@@ -227,21 +264,24 @@ class Relay:
                 pump.cancel()
             await asyncio.gather(*pumps, return_exceptions=True)
 
-    async def _pump(
+    async def _carry(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter | None, link: _Link
     ) -> None:
+        back = writer is link.client
+
+        def deliver(data: bytes) -> bool:
+            # counted first: who has received the bytes finds them counted
+            if writer is None or (link.mute if back else link.deaf):
+                self.counts.bytes_swallowed += len(data)
+                return False
+            if back:
+                self.counts.bytes_to_client += len(data)
+            else:
+                self.counts.bytes_to_target += len(data)
+            return True
+
         try:
-            while data := await reader.read(CHUNK_BYTES):
-                if writer is None or link.swallowed:
-                    self.counts.bytes_swallowed += len(data)
-                    continue
-                # counted first: who has received the bytes finds them counted
-                if writer is link.target:
-                    self.counts.bytes_to_target += len(data)
-                else:
-                    self.counts.bytes_to_client += len(data)
-                writer.write(data)
-                await writer.drain()
+            await (self._to_client if back else self._to_target).carry(reader, writer, deliver)
         except OSError:
             # either side went away: the same as its end
             return

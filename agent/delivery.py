@@ -14,10 +14,11 @@ from agent.account import books, flash_bytes_written, process_age_s, read_last_r
 from agent.config import BrokerSettings, DeliverySettings, OutboxSettings
 from agent.errors import StateError
 from agent.outbox import Eviction, Kind, Message, Outbox, Store, Untimed
-from agent.ports import Clock, TimeBase, Transport
+from agent.ports import Clock, Exchange, TimeBase, Transport
 from agent.publisher import OutboxWriter, Publisher, PublisherLimits, PublisherThread
 from agent.time_watch import TimeWatch
-from agent.transport.paho_transport import Endpoint, PahoTransport, Will
+from agent.transport.endpoint import Endpoint, Will
+from agent.transport.paho_transport import PahoTransport
 from agent.transport.tls import Credentials
 from contract import (
     Event,
@@ -159,6 +160,11 @@ class Delivery:
         LOG.info(
             "delivery ended, %s", f"{left} messages wait in the outbox" if left else "all sent"
         )
+
+    @property
+    def exchange(self) -> Exchange:
+        """For features that ask the cloud and are answered; they register before ``start``."""
+        return self.publisher.exchange
 
     # --- the engine's side ---------------------------------------------------------
 

@@ -7,6 +7,7 @@ of ``Transport``, whose callbacks only enqueue.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
@@ -108,13 +109,27 @@ class TransportEvents(Protocol):
         """Called once for each ``publish``, with the token that it was given."""
         ...
 
+    def on_subscribed(self, topic_filter: str, refusal: str | None) -> None:
+        """The broker's answer to one filter: None when granted, else why not.
+
+        There is no answer when the connection ends first.
+        """
+        ...
+
+    def on_message(self, topic: str, payload: bytes) -> None:
+        """A message came on a subscribed topic; larger ones than 128 KB are dropped before."""
+        ...
+
 
 class Transport(Protocol):
     """One MQTT connection, QoS 1, no queue of its own.
 
     Call order: ``start(events)`` once; ``connect()`` when disconnected and again after
     each ``on_disconnected`` (the transport never reconnects by itself, back-off is the
-    publisher's); ``publish`` only while connected; ``close()`` at any time, idempotent.
+    publisher's); ``publish`` and ``subscribe`` only while connected; ``close()`` at any
+    time, idempotent. Each connection begins a clean session: there are no subscriptions
+    left of the one before, and nothing that it missed comes later (decision 0012). No
+    call waits for the network but ``close``, which waits 3 s at most.
     """
 
     def start(self, events: TransportEvents) -> None:
@@ -129,10 +144,71 @@ class Transport(Protocol):
         """Hand one message over at QoS 1; ends in ``on_outcome``."""
         ...
 
+    def subscribe(self, filters: Sequence[str]) -> None:
+        """Ask for topics at QoS 1, at most 8 filters a call (AWS IoT Core's limit).
+
+        Ends in one ``on_subscribed`` for each filter.
+        """
+        ...
+
     def disconnect(self) -> None:
-        """Drop the connection without a word to the broker (its last will fires)."""
+        """Drop the connection without a word to the broker (its last will fires).
+
+        ``on_disconnected`` is reported before this returns, whatever state the library is in.
+        """
         ...
 
     def close(self, farewell: tuple[str, bytes] | None = None) -> None:
         """Publish the farewell (topic, retained payload), disconnect in order, stop."""
+        ...
+
+
+class ExchangeListener(Protocol):
+    """A feature that asks the cloud and is answered, e.g. the device shadow.
+
+    All three are called on the publisher's thread, so they return soon: what takes longer
+    than some milliseconds goes to a thread of the feature's own.
+    """
+
+    def connected(self) -> None:
+        """The broker is connected and has granted every filter: ask anew from the start.
+
+        Nothing of earlier connections is left: neither requests nor answers to them.
+        """
+        ...
+
+    def disconnected(self) -> None:
+        """The connection that ``connected`` told of has ended; what was sent may be lost."""
+        ...
+
+    def received(self, topic: str, payload: bytes) -> None:
+        """A message on one of the filters, at most 128 KB; duplicates are possible."""
+        ...
+
+
+class Channel(Protocol):
+    """A listener's way to send; from any thread."""
+
+    @property
+    def refusal(self) -> str | None:
+        """Why the broker does not serve it; None when it does, or was not asked yet."""
+        ...
+
+    def send(self, topic: str, payload: bytes) -> bool:
+        """Queue one message for QoS 1, ahead of samples; False when it cannot be taken.
+
+        It is kept in memory only and forgotten when the connection ends. False: not
+        connected (do it in ``connected``), or too many wait already (do it later).
+
+        Raises:
+            ValueError: ``payload`` is larger than the broker takes, 128 KB.
+        """
+        ...
+
+
+class Exchange(Protocol):
+    """Requests and answers beside the samples: short, rare, and not durable."""
+
+    def register(self, filters: Sequence[str], listener: ExchangeListener) -> Channel:
+        """Subscribe to ``filters`` (at most 8) on each connection; before the delivery starts."""
         ...

@@ -1,13 +1,15 @@
 """The publisher: takes from the outbox, hands to the transport, settles on PUBACK.
 
 ``core`` is one round of it, ``worker`` the threads; ``link`` minds the connection,
-``window`` what is in flight, ``lanes`` the order of sending; ``bucket``, ``backoff``,
-``sizing``, ``poison`` and ``schedule`` are its policies, each pure and in one file.
+``window`` what is in flight, ``lanes`` the order of sending, ``exchange`` the requests of
+features such as the device shadow; ``bucket``, ``backoff``, ``sizing``, ``poison`` and
+``schedule`` are its policies, each pure and in one file.
 """
 
 from agent.publisher.backoff import Backoff, BackoffSettings
 from agent.publisher.bucket import TokenBucket
 from agent.publisher.core import Publisher, PublisherLimits
+from agent.publisher.exchange import ControlLane
 from agent.publisher.link import LinkState
 from agent.publisher.poison import Suspicion
 from agent.publisher.schedule import StatusSchedule
@@ -18,6 +20,7 @@ __all__ = [
     "Backoff",
     "BackoffSettings",
     "BatchSizer",
+    "ControlLane",
     "LinkState",
     "OutboxWriter",
     "Publisher",

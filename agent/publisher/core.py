@@ -2,7 +2,7 @@
 
 Every message keeps its identity through any number of attempts; nothing is settled before
 its PUBACK. ``link`` minds the connection, ``window`` what is in flight, ``lanes`` the order
-of sending; here their events meet.
+of sending, ``exchange`` the requests of features; here their events meet.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from agent.config import DeliverySettings
 from agent.outbox import Outbox
 from agent.ports import Clock, PublishOutcome, Transport
 from agent.publisher.backoff import Backoff, BackoffSettings
+from agent.publisher.exchange import ControlChannel, ControlLane
 from agent.publisher.lanes import IDLE_S, Lanes
 from agent.publisher.link import Link, LinkState
 from agent.publisher.window import HandOver, Lane, Window
@@ -69,16 +70,20 @@ class Publisher:
             ack_timeout_s=limits.ack_timeout_s,
             now_s=now_s,
         )
+        self._inbox: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self.exchange = ControlLane(
+            transport=transport, wake=self.wake, answer_timeout_s=limits.ack_timeout_s
+        )
         self._lanes = Lanes(
             outbox=outbox,
             window=self._window,
+            exchange=self.exchange,
             topics=topics,
             settings=settings,
             make_status=make_status,
             batch_rows=limits.batch_rows,
             now_s=now_s,
         )
-        self._inbox: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self.on_first_ack: Callable[[], None] | None = None
         transport.start(self)
 
@@ -95,6 +100,14 @@ class Publisher:
     def on_outcome(self, token: int, outcome: PublishOutcome) -> None:
         """From the transport."""
         self._inbox.put(lambda: self._settle(token, outcome))
+
+    def on_subscribed(self, topic_filter: str, refusal: str | None) -> None:
+        """From the transport."""
+        self._inbox.put(lambda: self.exchange.subscribed(topic_filter, refusal))
+
+    def on_message(self, topic: str, payload: bytes) -> None:
+        """From the transport."""
+        self.exchange.arrived(topic, payload)
 
     def wake(self) -> None:
         """There is something new to send."""
@@ -154,6 +167,9 @@ class Publisher:
         wait_s = min(IDLE_S, self._mind_liveness(now_s))
         if self._link.dropping:
             return wait_s
+        self.exchange.deliver()
+        if not self._lanes.suspicion.on_trial:
+            wait_s = min(wait_s, self.exchange.open_channels(now_s) or IDLE_S)
         return min(wait_s, self._lanes.send(now_s))
 
     def _connected(self) -> None:
@@ -168,7 +184,9 @@ class Publisher:
     def _disconnected(self, reason: str, *, unauthorised: bool) -> None:
         now_s = self._clock.monotonic_s()
         loss = self._link.lost(now_s, reason, unauthorised=unauthorised)
-        self._blame(None if loss.by_us else self._window.oldest, now_s)
+        oldest = None if loss.by_us else self._window.oldest
+        guilty = None if loss.by_us else self._guilty_channel(oldest, now_s)
+        self._blame(None if guilty else oldest, now_s)
         lost = [message for over in self._window.void() for message in over.messages]
         suspect = self._lanes.suspect
         self._outbox.give_back([message for message in lost if message is not suspect])
@@ -181,6 +199,12 @@ class Publisher:
                 loss.reason,
                 self._outbox.waiting(),
             )
+        self.exchange.disconnected(guilty, now_s)
+
+    def _guilty_channel(self, oldest: HandOver | None, now_s: float) -> ControlChannel | None:
+        if oldest is None:
+            return self.exchange.suspect(None, now_s, now_s)
+        return self.exchange.suspect(oldest.channel, oldest.sent_s, now_s)
 
     def _blame(self, oldest: HandOver | None, now_s: float) -> None:
         """Find the message that the broker may have closed the connection for."""
@@ -219,6 +243,8 @@ class Publisher:
             self._outbox.give_back(over.messages)
         elif over.lane is Lane.SINGLE:
             self._lanes.set_aside(over.messages[0], "the transport cannot send it")
+        elif over.lane is Lane.CONTROL:
+            LOG.error("a request of %d bytes cannot be sent", over.size)
 
     def _acknowledged(self, over: HandOver) -> None:
         lanes = self._lanes

@@ -1,7 +1,8 @@
 """What goes next: the order of sending, and how samples become batches.
 
-The status when it is due, events (live, then from disk) singly, live samples, then the
-backlog in batches beside them. Not thread-safe: the publisher owns it.
+The status when it is due, requests of the control lane, events (live, then from disk)
+singly, live samples, then the backlog in batches beside them. Not thread-safe: the
+publisher owns it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any, Final
 
 from agent.config import DeliverySettings
 from agent.outbox import Kind, Message, Outbox
+from agent.publisher.exchange import ControlLane, Request
 from agent.publisher.poison import Suspicion
 from agent.publisher.schedule import StatusSchedule
 from agent.publisher.sizing import BatchSizer
@@ -39,6 +41,7 @@ class Lanes:
         *,
         outbox: Outbox,
         window: Window,
+        exchange: ControlLane,
         topics: Topics,
         settings: DeliverySettings,
         make_status: Callable[[], bytes],
@@ -47,6 +50,7 @@ class Lanes:
     ) -> None:
         self._outbox = outbox
         self._window = window
+        self._exchange = exchange
         self._topics = topics
         self._settings = settings
         self._make_status = make_status
@@ -73,7 +77,8 @@ class Lanes:
         while not self.suspicion.on_trial and self._window.is_open:
             pause_s = self._window.pause_s(now_s)
             if pause_s > 0:
-                return min(wait_s, pause_s) if self._outbox.waiting() else wait_s
+                waits = self._outbox.waiting() or self._exchange.waits
+                return min(wait_s, pause_s) if waits else wait_s
             if not self._send_next(now_s):
                 break
         return min(wait_s, self._next_lane_s(now_s))
@@ -87,9 +92,14 @@ class Lanes:
 
     def _send_next(self, now_s: float) -> bool:
         """Send one publish of the first lane that has any; whether there was one."""
-        if self.suspect is not None and self.suspicion.may_try(in_flight=len(self._window)):
+        in_flight = len(self._window) + self._exchange.asking
+        if self.suspect is not None and self.suspicion.may_try(in_flight=in_flight):
             self.suspicion.tries((self.suspect.run_id, self.suspect.sequence))
             self._send_single(self.suspect, now_s)
+            return True
+        request = self._exchange.take()
+        if request is not None:
+            self._send_request(request, now_s)
             return True
         events = self._outbox.claim_live(Kind.EVENT) or self._outbox.claim_backlog(Kind.EVENT, 1)
         if events:
@@ -152,6 +162,10 @@ class Lanes:
             if backlog_s is not None:
                 wait_s = min(wait_s, max(backlog_s, _SOON_S))
         return wait_s
+
+    def _send_request(self, request: Request, now_s: float) -> None:
+        over = HandOver(Lane.CONTROL, [], len(request.payload), now_s, request.channel)
+        self._window.hand_over(over, request.topic, request.payload, retain=False)
 
     def _send_single(self, message: Message, now_s: float) -> None:
         kind = MessageKind.EVENTS if message.kind is Kind.EVENT else MessageKind.TELEMETRY

@@ -16,6 +16,7 @@ from agent.config import DeliverySettings
 from agent.outbox import Message
 from agent.ports import Transport
 from agent.publisher.bucket import TokenBucket
+from agent.publisher.exchange import ControlChannel
 
 _SLOW_LINK_BYTES_PER_S: Final = 2_000
 """A link this slow is still alive: what is in flight gets the time to go through it."""
@@ -25,6 +26,7 @@ class Lane(Enum):
     """What a hand-over is."""
 
     STATUS = "status"
+    CONTROL = "control"
     SINGLE = "single"
     BATCH = "batch"
 
@@ -37,6 +39,8 @@ class HandOver:
     messages: list[Message]
     size: int
     sent_s: float
+    channel: ControlChannel | None = None
+    """Whose it is, on the control lane."""
 
     @property
     def key(self) -> Hashable | None:

@@ -12,6 +12,7 @@ import pytest
 
 from agent.account import imbalance
 from agent.config import DeliverySettings
+from agent.delivery import Delivery
 from agent.publisher import BackoffSettings, PublisherLimits
 from contract import (
     Event,
@@ -69,8 +70,9 @@ def broker(tmp_path, broker_identity, free_port):
 def deliveries():
     started = []
 
-    def start(*args, **kwargs):
-        delivery = make_delivery(*args, **kwargs)
+    def start(first, *args, **kwargs):
+        given = isinstance(first, Delivery)
+        delivery = first if given else make_delivery(first, *args, **kwargs)
         delivery.start()
         started.append(delivery)
         return delivery
@@ -233,6 +235,43 @@ def test_live_batches_reach_the_listener_and_decode(
         assert listener.on(BATCH)
         # a sample that is alone when its batch is due goes as JSON
         assert len(listener.on(BATCH)) + len(listener.on(TELEMETRY)) <= 5
+
+
+class Echo:
+    """A feature that asks on each connect and notes the answers."""
+
+    def __init__(self, exchange):
+        self.connects, self.answers = 0, []
+        self.channel = exchange.register(["$aws/things/van-1/echo/+"], self)
+
+    def connected(self):
+        self.connects += 1
+        assert self.channel.send(f"$aws/things/van-1/echo/{self.connects}", b"{}")
+
+    def disconnected(self):
+        self.answers.append("disconnected")
+
+    def received(self, topic, _payload):
+        self.answers.append(topic.rpartition("/")[2])
+
+
+def test_a_feature_asks_and_is_answered_on_each_connection_while_samples_go(
+    broker, vehicle, tmp_path, deliveries
+):
+    delivery = make_delivery(tmp_path / "state", broker.port, vehicle, limits=QUICK)
+    echo = Echo(delivery.exchange)
+    deliveries(delivery)
+    record(delivery, 1, 50)
+    wait(lambda: echo.answers == ["1"], "no answer")
+    broker.kill()
+    wait(lambda: echo.answers == ["1", "disconnected"], "the loss was not told")
+    assert not echo.channel.send("$aws/things/van-1/echo/x", b"{}")
+    record(delivery, 51, 50)
+    broker.start()
+    wait(lambda: echo.answers == ["1", "disconnected", "2"], "no answer after the restart")
+    wait(lambda: delivery.outbox.waiting() == 0, "not drained")
+    assert delivery.account()["samples_acknowledged"] == 100
+    assert imbalance(delivery.account()) == 0
 
 
 KEPT_AFTER_S = 1.5

@@ -11,10 +11,10 @@ from agent.errors import IdentityError
 from agent.host import SystemClock, system_utc
 from agent.ports import PublishOutcome
 from agent.transport import Credentials, PahoTransport, check_credentials
-from agent.transport.paho_transport import Endpoint, Will
+from agent.transport.endpoint import Endpoint, Will
 from contract import TimeQuality
 from tests.fakes.clock import FakeClock
-from tests.fakes.mosquitto import LISTENER, Mosquitto, MosquittoSub
+from tests.fakes.mosquitto import LISTENER, Mosquitto, MosquittoSub, mosquitto_pub
 from tests.fakes.pki import Pki
 from tests.fakes.relay import Relay
 
@@ -29,6 +29,8 @@ class Heard:
         self.connected = 0
         self.failures = []
         self.outcomes = {}
+        self.answers = {}
+        self.messages = []
 
     def on_connected(self):
         with self.changed:
@@ -44,6 +46,16 @@ class Heard:
         with self.changed:
             assert token not in self.outcomes, "an outcome came twice"
             self.outcomes[token] = outcome
+            self.changed.notify_all()
+
+    def on_subscribed(self, topic_filter, refusal):
+        with self.changed:
+            self.answers[topic_filter] = refusal
+            self.changed.notify_all()
+
+    def on_message(self, topic, payload):
+        with self.changed:
+            self.messages.append((topic, payload))
             self.changed.notify_all()
 
     def wait(self, condition, timeout_s=15):
@@ -170,6 +182,47 @@ def test_a_message_above_128_kb_is_refused_and_the_connection_lives(broker, vehi
     heard.wait(lambda: len(heard.outcomes) == 2)
     assert heard.outcomes[1] is PublishOutcome.REFUSED
     assert heard.outcomes[2] is PublishOutcome.ACKNOWLEDGED
+
+
+def test_it_hears_what_it_subscribed_to_and_again_only_after_it_subscribed_again(
+    broker, vehicle, dial
+):
+    transport, heard = dial(broker.port, vehicle)
+    heard.wait(lambda: heard.connected)
+    filters = ("$aws/things/van-1/a/+", "$aws/things/van-1/b")
+    transport.subscribe(filters)
+    heard.wait(lambda: len(heard.answers) == 2)
+    assert heard.answers == dict.fromkeys(filters)
+    transport.publish(1, "$aws/things/van-1/a/x", b"1")
+    transport.publish(2, "$aws/things/van-1/b", b"2")
+    heard.wait(lambda: len(heard.messages) == 2)
+    assert sorted(heard.messages) == [
+        ("$aws/things/van-1/a/x", b"1"),
+        ("$aws/things/van-1/b", b"2"),
+    ]
+    transport.disconnect()
+    transport.connect()
+    heard.wait(lambda: heard.connected == 2)
+    transport.publish(3, "$aws/things/van-1/b", b"3")
+    heard.wait(lambda: 3 in heard.outcomes)
+    assert len(heard.messages) == 2
+
+
+@pytest.mark.needs("mosquitto_pub")
+def test_an_incoming_message_above_128_kb_is_dropped_and_the_next_is_heard(
+    broker, vehicle, pki, dial, caplog
+):
+    transport, heard = dial(broker.port, vehicle)
+    heard.wait(lambda: heard.connected)
+    topic = "$aws/things/van-1/large"
+    transport.subscribe([topic])
+    heard.wait(lambda: heard.answers)
+    sender = pki.vehicle(LISTENER)
+    mosquitto_pub(sender, broker.port, topic, b"x" * (128 * 1024 + 1))
+    mosquitto_pub(sender, broker.port, topic, b"x" * 128 * 1024)
+    heard.wait(lambda: heard.messages)
+    assert [len(payload) for _, payload in heard.messages] == [128 * 1024]
+    assert f"131073 bytes on {topic}" in caplog.text
 
 
 def failure_of(heard):

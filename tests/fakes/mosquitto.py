@@ -21,9 +21,11 @@ pattern write telemetry/%u
 pattern write telemetry/%u/batch
 pattern write events/%u
 pattern write status/%u
+pattern readwrite $aws/things/%u/#
 
 user {LISTENER}
-topic read #
+topic readwrite #
+topic readwrite $aws/things/#
 """
 
 CONFIG = """
@@ -113,6 +115,21 @@ class Mosquitto:
 
     def __exit__(self, *_):
         self.kill()
+
+
+def mosquitto_pub(identity, port, topic, payload, *, retain=False):
+    """Publish at QoS 1 as the listener, by a program of its own; returns on the PUBACK."""
+    subprocess.run(
+        [
+            *(_program("mosquitto_pub"), "-h", "localhost", "-p", str(port), "-V", "mqttv311"),
+            *("--cafile", str(identity.ca_file), "--cert", str(identity.certificate_file)),
+            *("--key", str(identity.key_file), "-q", "1", "-t", topic, "-s"),
+            *(["-r"] if retain else []),
+        ],
+        input=payload,
+        check=True,
+        timeout=30,
+    )
 
 
 class MosquittoSub:

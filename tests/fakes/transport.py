@@ -26,6 +26,9 @@ class FakeTransport:
         self.acknowledged = []
         self.up = False
         self.farewell = None
+        self.subscribed = []
+        self.answers = True
+        self.refusals = {}
 
     def start(self, events):
         self._events = events
@@ -48,6 +51,16 @@ class FakeTransport:
         self.waiting.append(one)
         if self.auto_ack:
             self.ack_all()
+
+    def subscribe(self, filters):
+        self.subscribed.append(tuple(filters))
+        if self.answers:
+            for one in filters:
+                self._events.on_subscribed(one, self.refusals.get(one))
+
+    def send(self, topic, payload):
+        """What the broker sends to the vehicle."""
+        self._events.on_message(topic, payload)
 
     def ack(self, one):
         self.waiting.remove(one)

@@ -5,8 +5,9 @@
     CloudError
     ├── ConfigError    a file or setting is wrong; nothing was started
     │                  e.g. fleet.toml gives a vehicle no type
-    └── StoreError     a store could not be reached or refused; the same call may
-                       succeed later, e.g. DynamoDB throttles, the disk is full
+    ├── StoreError     a store could not be reached or refused; the same call may
+    │                  succeed later, e.g. DynamoDB throttles, the disk is full
+    └── ShadowError    the shadow service refuses a request, e.g. a version conflict
 
 What a vehicle sent wrongly is no error here: it becomes a dead letter.
 """
@@ -28,3 +29,15 @@ class ConfigError(CloudError):
 
 class StoreError(CloudError):
     """A store failed; retry later. Library errors are wrapped into this at the edge."""
+
+
+class ShadowError(CloudError):
+    """A request about a shadow is refused; ``code`` is that of HTTP, as AWS IoT gives it."""
+
+    def __init__(
+        self, code: int, reason: str, *, client_token: str | None = None, hint: str = ""
+    ) -> None:
+        super().__init__(f"{reason} ({code})", hint=hint)
+        self.code = code
+        self.reason = reason
+        self.client_token = client_token

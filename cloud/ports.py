@@ -263,5 +263,31 @@ class StatusStore(Protocol):
         ...
 
 
+class Announcement(NamedTuple):
+    """A message of the cloud's own, for whoever has subscribed."""
+
+    topic: str
+    payload: bytes
+
+
+class Shadows(Protocol):
+    """The vehicles' shadows as the operator sees them; documents as AWS IoT gives them.
+
+    All raise :class:`cloud.errors.ShadowError` for what the service refuses.
+    """
+
+    def get(self, vehicle_id: str) -> dict[str, Any]:
+        """State, metadata and version; the delta is part of the state."""
+        ...
+
+    def update(self, vehicle_id: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Carry out an update; the vehicle is told if it is connected."""
+        ...
+
+    def delete(self, vehicle_id: str) -> dict[str, Any]:
+        """Delete the shadow; the vehicle keeps what it has until it asks again."""
+        ...
+
+
 LambdaEvent = dict[str, Any]
 LambdaResponse = dict[str, Any] | None

@@ -10,6 +10,7 @@ from click.shell_completion import get_completion_class
 from cloud.cli.certs import certs
 from cloud.cli.common import PROGRAM
 from cloud.cli.serving import serve
+from cloud.cli.shadow import shadow
 from cloud.cli.stored import dead_letters, history, report, vehicles
 from cloud.errors import CloudError, ConfigError
 
@@ -34,7 +35,7 @@ def cli() -> None:
     """Milepost's cloud on one machine, and what it has stored."""
 
 
-for _command in (serve, certs, report, vehicles, history, dead_letters):
+for _command in (serve, certs, report, vehicles, history, dead_letters, shadow):
     cli.add_command(_command)
 
 

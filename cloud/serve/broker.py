@@ -12,12 +12,14 @@ import contextlib
 import logging
 import socket
 import ssl
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from cloud.clock import Clock
 from cloud.errors import ConfigError
 from cloud.pki import read_revoked
+from cloud.serve.device_services import DeviceService, DeviceServices
 from cloud.serve.gate import Connection, Refused
 from cloud.serve.ingest import Ingest
 from cloud.serve.packets import ProtocolError
@@ -71,6 +73,7 @@ class Broker:
         revoked_file: Path,
         ingest: Ingest,
         clock: Clock,
+        services: Sequence[DeviceService] = (),
         max_connections: int = MAX_CONNECTIONS,
     ) -> None:
         self._ingest = ingest
@@ -79,6 +82,9 @@ class Broker:
         self._context = _tls_context(ca_file, server_file)
         self._revoked = RevocationList(revoked_file)
         self._switchboard = Switchboard()
+        self._services = DeviceServices(
+            services, lambda one: self._switchboard.tell(one.topic, one.payload)
+        )
         self._server: asyncio.Server | None = None
         self._watch: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -94,6 +100,7 @@ class Broker:
         """
         self._revoked.refresh()
         await self._switchboard.start()
+        self._services.start()
         self._server = await asyncio.start_server(self._accept, sock=listener)
         self._watch = asyncio.create_task(self._watch_revocations(), name="revocations")
 
@@ -120,6 +127,7 @@ class Broker:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._services.stop()
         await self._switchboard.stop()
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -167,6 +175,7 @@ class Broker:
             vehicle_id=vehicle_id,
             serial=serial,
             ingest=self._ingest,
+            services=self._services,
             switchboard=self._switchboard,
             clock=self._clock,
         )

@@ -3,7 +3,8 @@
 The gate reads every packet before the broker library does. It takes messages itself:
 checked, appended to the stream, and only then acknowledged. The library sees a message
 when somebody may want it (retained, or anybody has subscribed), as QoS 0, because its
-acknowledgement was the gate's to give; all other packets it sees as they came.
+acknowledgement was the gate's to give; all other packets it sees as they came. Requests
+to a device service go to that service instead.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Callable
 from typing import Final
 
 from cloud.clock import Clock
+from cloud.serve.device_services import DeviceServices
 from cloud.serve.ingest import Ingest, Message
 from cloud.serve.packets import (
     Connect,
@@ -66,6 +68,7 @@ class Connection:
         vehicle_id: str,
         serial: str,
         ingest: Ingest,
+        services: DeviceServices,
         switchboard: Switchboard,
         clock: Clock,
     ) -> None:
@@ -75,6 +78,7 @@ class Connection:
         self._reader = reader
         self._writer = writer
         self._ingest = ingest
+        self._services = services
         self._switchboard = switchboard
         self._clock = clock
         self._slots = asyncio.Semaphore(MAX_IN_FLIGHT)
@@ -156,8 +160,10 @@ class Connection:
             if reason := refuse_publish(self.vehicle_id, publish):
                 raise Refused(reason)
             await self._slots.acquire()
-            await self._ingest.room()
-            self._take(publish, self._acknowledge(publish))
+            settled = self._acknowledge(publish)
+            if not self._services.take(self.vehicle_id, publish.topic, publish.payload, settled):
+                await self._ingest.room()
+                self._take(publish, settled)
             return
         if packet.type not in FORWARDED:
             raise ProtocolError(f"unexpected packet of type {packet.type}")

@@ -120,6 +120,10 @@ class Switchboard:
             StreamReaderAdapter(reader), PromptWriter(writer, greeted), LISTENER
         )
 
+    async def tell(self, topic: str, payload: bytes) -> None:
+        """Publish a message of the cloud's own, at each subscription's QoS."""
+        await self._broker.internal_message_broadcast(topic, payload)
+
     def has_subscribers(self) -> bool:
         """Whether anybody subscribed to anything."""
         return bool(self._broker.subscriptions)

@@ -6,6 +6,8 @@
 - ``positions``, ``statuses``, ``traffic``: one row per vehicle.
 - ``conditions``, ``alerts``, ``notifications``: the alert life cycle.
 - ``dead_letters``: what broke the contract, once each (``digest``).
+- ``shadows``: one row per vehicle, with the version of one that was deleted;
+  ``announcements``: what the broker has still to tell, see :mod:`cloud.stores.sqlite_shadows`.
 - ``metric_buckets``: counts per logarithmic bucket (see :mod:`cloud.stores.histogram`).
 
 Moments are milliseconds since 1970, UTC. Migrations are append-only.
@@ -115,6 +117,26 @@ _TABLES: Final = (
     """,
 )
 
+_SHADOW_TABLES: Final = (
+    """
+    CREATE TABLE shadows (
+        vehicle_id TEXT    PRIMARY KEY,
+        version    INTEGER NOT NULL,
+        changed_s  INTEGER NOT NULL,
+        deleted    INTEGER NOT NULL,
+        state      TEXT    NOT NULL,
+        metadata   TEXT    NOT NULL
+    ) STRICT
+    """,
+    """
+    CREATE TABLE announcements (
+        id      INTEGER PRIMARY KEY AUTOINCREMENT,
+        topic   TEXT NOT NULL,
+        payload BLOB NOT NULL
+    ) STRICT
+    """,
+)
+
 
 def create_tables(connection: sqlite3.Connection) -> None:
     """Version 1."""
@@ -122,4 +144,10 @@ def create_tables(connection: sqlite3.Connection) -> None:
         connection.execute(statement)
 
 
-MIGRATIONS: Final[tuple[Migration, ...]] = (create_tables,)
+def create_shadow_tables(connection: sqlite3.Connection) -> None:
+    """Version 2."""
+    for statement in _SHADOW_TABLES:
+        connection.execute(statement)
+
+
+MIGRATIONS: Final[tuple[Migration, ...]] = (create_tables, create_shadow_tables)

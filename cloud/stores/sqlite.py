@@ -26,6 +26,7 @@ from cloud.stores.database import Database
 from cloud.stores.files import FileArchive
 from cloud.stores.schema import MIGRATIONS
 from cloud.stores.sqlite_history import SqliteHotStore
+from cloud.stores.sqlite_shadows import SqliteShadows
 from cloud.stores.sqlite_state import (
     SqliteAlertStore,
     SqliteDeadLetterStore,
@@ -40,8 +41,9 @@ ARCHIVE_NAME: Final = "archive"
 
 @dataclass(frozen=True, kw_only=True)
 class SqliteStores(Stores):
-    """The ports, and what only one machine has: statuses and received bytes."""
+    """The ports, and what only one machine has: statuses, received bytes and shadows."""
 
+    shadows: SqliteShadows
     database: Database
     data_dir: Path
 
@@ -77,6 +79,7 @@ class SqliteStores(Stores):
             metrics=SqliteMetrics(database),
             areas=areas,
             clock=clock,
+            shadows=SqliteShadows(database, clock),
             database=database,
             data_dir=data_dir,
         )

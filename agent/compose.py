@@ -24,6 +24,7 @@ from agent.config import AgentSettings, CanSettings, GpsSource
 from agent.control import ControlServer
 from agent.delivery import OUTBOX_FILE, Delivery
 from agent.engine.engine import Engine, EngineIdentity
+from agent.engine.rate import Rate
 from agent.engine.state import VehicleState
 from agent.engine.trips import TripKeeper
 from agent.errors import StateError
@@ -37,7 +38,6 @@ from agent.sources.dbc_compile import compile_tables
 from agent.sources.gpsd import GpsdSource
 from agent.time_anchor import TimeAnchor
 from agent.transport import Credentials, certificate_name, check_credentials
-from contract import Mode
 
 LAST_RUN_FILE: Final = "last-run.json"
 VEHICLE_FILE: Final = "vehicle-id"
@@ -127,6 +127,7 @@ class Agent:
             outbox=settings.outbox,
             delivery=settings.delivery,
             broker=settings.broker,
+            budget=settings.budget,
             software_version=software_version(),
             boot_id=this_boot,
             remember_time=anchor.save,
@@ -148,8 +149,10 @@ class Agent:
                 resume_s=settings.sampling.thresholds.trip_resume_s,
             ),
             recorder=self.delivery,
-            on_mode=self._on_mode,
+            on_rate=self._on_rate,
             take_unreported_drops=self.delivery.take_unreported_drops,
+            budget_stages=self.delivery.budgets.stages,
+            take_budget_changes=self.delivery.budgets.take_changes,
         )
         self._control = ControlServer(settings.state.runtime_dir, self.account)
         _log.info("vehicle %s, run %s", settings.vehicle.id, run_id)
@@ -200,10 +203,11 @@ class Agent:
     def _sources(self) -> list[GpsdSource | CanSource]:
         return [*self._buses, *([self._gps] if self._gps else [])]
 
-    def _on_mode(self, mode: Mode, interval_s: float) -> None:
+    def _on_rate(self, rate: Rate) -> None:
         if self._gps is not None:
-            self._gps.request_cycle(interval_s if interval_s < USUAL_CYCLE_S else None)
-        self.delivery.set_mode(mode, interval_s)
+            fast = rate.interval_s < USUAL_CYCLE_S
+            self._gps.request_cycle(rate.interval_s if fast else None)
+        self.delivery.set_rate(rate)
 
     def _prepare_directories(self) -> None:
         for key, folder in (

@@ -150,7 +150,12 @@ def readable(account: dict[str, Any]) -> str:
         (
             "mode",
             f"{account.get('mode') or 'unknown'}"
-            + (f", a sample every {interval_s:g} s" if interval_s else ""),
+            + (f", a sample every {interval_s:g} s" if interval_s else "")
+            + (
+                f"; the {account['limited_by']} budget keeps it from {account['wanted_mode']}"
+                if account.get("limited_by")
+                else ""
+            ),
         ),
         ("created", f"{created} messages"),
         ("acknowledged", f"{settled} messages"),
@@ -170,8 +175,22 @@ def readable(account: dict[str, Any]) -> str:
     lines.append(("published", f"{account['bytes_published']} bytes"))
     if account.get("flash_bytes_written") is not None:
         lines.append(("flash", f"{account['flash_bytes_written']} bytes written"))
+    if "budgets" in account:
+        lines.extend(budget_lines(account["budgets"]))
     lines.append(("up", f"{account['uptime_s']:.0f} s, version {account['software_version']}"))
     return "\n".join(f"{name:<13}{value}" for name, value in lines)
+
+
+def budget_lines(budgets: dict[str, Any]) -> list[tuple[str, str]]:
+    """What each budget has used of its day, for a person."""
+    lines = []
+    for name, of in (("data", "of mobile data"), ("flash", "written to flash")):
+        used, cap = budgets[name]["used_bytes"], budgets[name]["cap_bytes"]
+        text = "not measured here" if used is None else f"{used / 1e6:.3f} MB {of} this day"
+        if used is not None and cap:
+            text += f", {100 * used / cap:.0f} % of {cap / 1e6:g} MB: {budgets[name]['stage']}"
+        lines.append((f"{name} budget", text))
+    return lines
 
 
 @click.command(

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from agent.account import books, flash_bytes_written, process_age_s, read_last_run
-from agent.config import BrokerSettings, DeliverySettings, OutboxSettings
+from agent.budgets import Budget, Budgets
+from agent.config import BrokerSettings, BudgetSettings, DeliverySettings, OutboxSettings
+from agent.engine.rate import Rate
 from agent.errors import StateError
 from agent.outbox import Eviction, Kind, Message, Outbox, Store, Untimed
 from agent.ports import Clock, Exchange, TimeBase, Transport
@@ -23,7 +25,6 @@ from agent.transport.tls import Credentials
 from contract import (
     Event,
     MessageKind,
-    Mode,
     PreviousRun,
     Sample,
     Status,
@@ -62,6 +63,7 @@ class Delivery:
         outbox: OutboxSettings,
         delivery: DeliverySettings,
         broker: BrokerSettings,
+        budget: BudgetSettings | None = None,
         software_version: str,
         boot_id: str = "",
         remember_time: Callable[[TimeBase], None] = lambda _: None,
@@ -74,8 +76,7 @@ class Delivery:
         self._state_dir = state_dir
         self._software_version = software_version
         self._topics = Topics(vehicle_id, delivery.basic_ingest_prefix or None)
-        self._mode: Mode | None = None
-        self._sample_interval_s: float | None = None
+        self._rate: Rate | None = None
         self._last_sequence = 0
         self._previous_run: PreviousRun | None = None
         self._first_publish_s: float | None = None
@@ -114,6 +115,14 @@ class Delivery:
             limits=limits,
         )
         self.publisher.on_first_ack = self._note_first_ack
+        self.budgets = Budgets(
+            clock=clock,
+            vehicle_id=vehicle_id,
+            folder=state_dir,
+            settings=budget or BudgetSettings(),
+            read_bytes={Budget.DATA: self._wire_bytes, Budget.FLASH: flash_bytes_written},
+            on_allowance=self.publisher.allow,
+        )
         self._publisher_thread = PublisherThread(self.publisher, clock)
         self.time_watch = TimeWatch(
             clock=clock,
@@ -122,7 +131,7 @@ class Delivery:
             remember=remember_time,
             on_release=self.publisher.wake,
         )
-        self._writer_thread = OutboxWriter(self.outbox, clock, self.time_watch.look)
+        self._writer_thread = OutboxWriter(self.outbox, clock, self._look)
 
     def start(self) -> None:
         """Open the outbox, begin to connect and to deliver what earlier runs left.
@@ -133,6 +142,7 @@ class Delivery:
         self._take_state_dir()
         self._started = True
         self.outbox.open()
+        self.budgets.start()
         self.time_watch.look()
         self._previous_run = self._find_previous_run()
         self._publisher_thread.start()
@@ -145,7 +155,7 @@ class Delivery:
         self._stopped = True
         self.publisher.drain()
         deadline_s = self._clock.monotonic_s() + drain_s
-        while self.outbox.anything_to_send() and self._clock.monotonic_s() < deadline_s:
+        while self._can_drain() and self._clock.monotonic_s() < deadline_s:
             self._clock.sleep_s(_LOOK_S)
         self._publisher_thread.stop()
         self._writer_thread.stop()
@@ -154,6 +164,7 @@ class Delivery:
         self.outbox.close(self._last_sequence)
         farewell = encode(self._make_status(VehicleState.OFFLINE))
         self._transport.close((self._topics.topic(MessageKind.STATUS), farewell))
+        self.budgets.stop()
         if self._lock_file is not None:
             self._lock_file.close()
         left = self.outbox.waiting()
@@ -194,9 +205,9 @@ class Delivery:
         )
         self.publisher.wake()
 
-    def set_mode(self, mode: Mode, sample_interval_s: float) -> None:
-        """The sampling mode changed; the next status says so, soon."""
-        self._mode, self._sample_interval_s = mode, sample_interval_s
+    def set_rate(self, rate: Rate) -> None:
+        """The sampling rate changed; the next status says so, soon."""
+        self._rate = rate
         self.publisher.request_status()
 
     # --- what others ask -----------------------------------------------------------
@@ -228,11 +239,26 @@ class Delivery:
             "publishes": self.publisher.publishes,
             "bytes_published": self.publisher.bytes_published,
             "flash_bytes_written": flash_bytes_written(),
+            "wire_bytes": self._wire_bytes(),
+            "budgets": self.budgets.account(),
             "first_publish_s": self._first_publish_s,
             "uptime_s": round(process_age_s(), 3),
         }
 
     # --- inside --------------------------------------------------------------------
+
+    def _look(self) -> None:
+        """What the writer's thread looks at on its way; it may wait for the flash card."""
+        self.time_watch.look()
+        self.budgets.look()
+
+    def _wire_bytes(self) -> int:
+        measured = self._transport.wire_bytes()
+        return self.publisher.estimated_wire_bytes if measured is None else measured
+
+    def _can_drain(self) -> bool:
+        """Whether waiting helps: what the data budget holds back is left for the next day."""
+        return self.outbox.anything_to_send() and not self.publisher.holds_back
 
     def _take_state_dir(self) -> None:
         path = self._state_dir / "agent.lock"
@@ -280,7 +306,7 @@ class Delivery:
         return encode(self._make_status(VehicleState.ONLINE))
 
     def _make_status(self, state: VehicleState) -> Status:
-        base = self._clock.base()
+        base, rate = self._clock.base(), self._rate
         tally = self.outbox.tally()
         acknowledged = sum(tally.acknowledged.values()) + tally.inherited_acknowledged
         return Status(
@@ -290,8 +316,10 @@ class Delivery:
             timestamp=base.at(self._clock.monotonic_s()),
             time_quality=base.quality,
             software_version=self._software_version,
-            mode=self._mode,
-            sample_interval_s=self._sample_interval_s,
+            mode=rate.mode if rate else None,
+            wanted_mode=rate.wanted if rate else None,
+            limited_by=rate.limited_by if rate else None,
+            sample_interval_s=rate.interval_s if rate else None,
             last_sequence=self._last_sequence,
             acknowledged_messages=acknowledged,
             backlog_messages=tally.waiting,

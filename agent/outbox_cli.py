@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from agent.budgets import caps_bytes, describe
+from agent.budgets import record as records
 from agent.cli_common import config_option, fail
+from agent.control import budget_lines
 from agent.delivery import OUTBOX_FILE
 from agent.errors import AgentError, StateError
 from agent.outbox.salvage_jobs import kept_files
@@ -19,6 +22,8 @@ from agent.outbox.verify import verify as verify_file
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
+
+    from agent.config import AgentSettings
 
 TABLES: Final = ("events", "samples")
 _PAGE_ROWS: Final = 500
@@ -96,10 +101,14 @@ def _timestamp(row: dict[str, Any] | None) -> str | None:
     return str(json.loads(row["payload"]).get("timestamp"))
 
 
-def _outbox_of(config_file: Path) -> Path:
+def _settings_of(config_file: Path) -> AgentSettings:
     from agent.config.load import load  # noqa: PLC0415  pydantic's cost only where it is needed
 
-    return load(config_file).state.dir / OUTBOX_FILE
+    return load(config_file)
+
+
+def _outbox_of(config_file: Path) -> Path:
+    return _settings_of(config_file).state.dir / OUTBOX_FILE
 
 
 @click.group(
@@ -120,9 +129,14 @@ def outbox() -> None:
 @config_option
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def status(config_file: Path, *, as_json: bool) -> None:
-    """How much waits, since when, and what was dropped."""
+    """How much waits, since when, what was dropped, and what the day's budgets have used.
+
+    The budgets are as of when they were last noted; `milepost-agent status` asks the agent.
+    """
     try:
-        found = summary(_outbox_of(config_file))
+        settings = _settings_of(config_file)
+        found = summary(settings.state.dir / OUTBOX_FILE)
+        found["budgets"] = describe(records.read(settings.state.dir), caps_bytes(settings.budget))
     except AgentError as error:
         fail(error)
     if as_json:
@@ -137,6 +151,8 @@ def status(config_file: Path, *, as_json: bool) -> None:
         click.echo(f"{count} dropped: {reason}")
     for kept in found["damaged_files"]:
         click.echo(f"damaged file kept: {kept}")
+    for name, text in budget_lines(found["budgets"]):
+        click.echo(f"{name}: {text}")
 
 
 @outbox.command(

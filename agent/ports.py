@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from enum import Enum
+from enum import Enum, IntEnum
 from typing import Protocol
 
 from contract import Event, Sample, TimeQuality
@@ -79,6 +79,28 @@ class Recorder(Protocol):
     def record_event(self, event: Event) -> None:
         """Take over one event; it goes before samples and is never thinned."""
         ...
+
+
+class Flow(IntEnum):
+    """How samples may be sent; the higher holds back more. Events always go."""
+
+    FREE = 0
+    """As configured."""
+
+    GATHER = 1
+    """In batches of at least a minute."""
+
+    TRICKLE = 2
+    """One every now and then, for the position; the rest waits in the outbox."""
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What a data budget allows from now on; ``left_bytes`` ``None`` is without a bound."""
+
+    flow: Flow = Flow.FREE
+    left_bytes: int | None = None
+    trickle_s: float = 900.0
 
 
 class PublishOutcome(Enum):
@@ -155,6 +177,13 @@ class Transport(Protocol):
         """Drop the connection without a word to the broker (its last will fires).
 
         ``on_disconnected`` is reported before this returns, whatever state the library is in.
+        """
+        ...
+
+    def wire_bytes(self) -> int | None:
+        """Bytes that all connections so far sent and received, every layer's share included.
+
+        From any thread; never falls. ``None`` where the transport cannot know.
         """
         ...
 

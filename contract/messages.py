@@ -66,6 +66,9 @@ class EventType(StrEnum):
     FAULT_CLEARED = "fault_cleared"
     HARSH_BRAKING = "harsh_braking"
     DROPPED = "dropped"
+    BUDGET_NEAR = "budget_near"
+    BUDGET_REACHED = "budget_reached"
+    BUDGET_RESTORED = "budget_restored"
 
 
 class VehicleState(StrEnum):
@@ -253,7 +256,13 @@ class Status(_Message):
     timestamp: Timestamp
     time_quality: TimeQuality
     software_version: Annotated[str | None, Field(max_length=64)] = None
-    mode: Mode | None = None
+    mode: Annotated[Mode | None, Field(description="In force; it sets the rate")] = None
+    wanted_mode: Annotated[
+        Mode | None, Field(description="Without a budget's limit; that of the trips")
+    ] = None
+    limited_by: Annotated[
+        str | None, Field(max_length=64, description="The budget that lowers the rate")
+    ] = None
     sample_interval_s: Annotated[float | None, Field(gt=0)] = None
     last_sequence: Annotated[
         int | None, Field(ge=0, le=MAX_SEQUENCE, description="The newest that was created")

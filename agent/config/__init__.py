@@ -9,6 +9,7 @@ from agent.config.sampling import (
 )
 from agent.config.sections import (
     BrokerSettings,
+    BudgetSettings,
     DeliverySettings,
     LogFormat,
     LogLevel,
@@ -30,6 +31,7 @@ from agent.config.sources import (
 __all__ = [
     "AgentSettings",
     "BrokerSettings",
+    "BudgetSettings",
     "CanSettings",
     "DeliverySettings",
     "FieldKind",

@@ -13,6 +13,7 @@ from pydantic_core import ErrorDetails
 from agent.config.sampling import SamplingSettings
 from agent.config.sections import (
     BrokerSettings,
+    BudgetSettings,
     DeliverySettings,
     LogSettings,
     OutboxSettings,
@@ -36,6 +37,7 @@ class AgentSettings(Section):
     sampling: SamplingSettings = SamplingSettings()
     outbox: OutboxSettings = OutboxSettings()
     delivery: DeliverySettings = DeliverySettings()
+    budget: BudgetSettings = BudgetSettings()
     broker: BrokerSettings
     log: LogSettings = LogSettings()
 

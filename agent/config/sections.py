@@ -108,6 +108,35 @@ class DeliverySettings(Section):
     )
 
 
+class BudgetSettings(Section):
+    """``[budget]``: what a day may cost; see docs/budgets.md."""
+
+    data_mb_per_day: Annotated[float, Field(ge=0, le=1_000_000)] = Field(
+        default=0,
+        description="Mobile data a day, sent and received on the broker's connection, TLS and "
+        "TCP/IP included, megabytes; 0 is no cap. Default 0: what a contract includes is not "
+        "known here, and holding samples back unasked would surprise.",
+    )
+    flash_mb_per_day: Annotated[float, Field(ge=0, le=10_000_000)] = Field(
+        default=1_000,
+        description="Bytes the agent may write to storage a day, megabytes; 0 is no cap. "
+        "Default 1000: used up every day, it wears out a 32 GB card in about five years.",
+    )
+    near_percent: Annotated[float, Field(gt=0, le=100)] = Field(
+        default=80, description="From here on a budget is used sparingly, % of it. Default 80."
+    )
+    trickle_s: Annotated[float, Field(ge=10, le=86_400)] = Field(
+        default=900,
+        description="Seconds from one sample, and one status, to the next while the data budget "
+        "is used up. Default 900.",
+    )
+    day_spread_s: Annotated[float, Field(ge=0, le=43_200)] = Field(
+        default=3_600,
+        description="A day begins at 00:00 UTC and up to so many seconds later, each vehicle at "
+        "its own moment, so that a fleet does not empty its outboxes at once. Default 3600.",
+    )
+
+
 class BrokerSettings(Section):
     """``[broker]``: the MQTT broker and the vehicle's identity towards it."""
 

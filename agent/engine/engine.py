@@ -10,12 +10,14 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from agent.budgets import Budget, Change, Stage
 from agent.config import SamplingSettings
 from agent.engine.modes import ModeMachine, Transition
+from agent.engine.rate import NO_LIMIT, Rate, rate_of
 from agent.engine.schedule import Schedule
 from agent.engine.state import VehicleState, View
 from agent.engine.trips import TripKeeper
@@ -36,8 +38,8 @@ EVENTS_KEPT: Final = 100
 
 _log = logging.getLogger(__name__)
 
-OnMode = Callable[[Mode, float], None]
-"""Told the mode and its sample interval in seconds, at the start and on each change."""
+OnRate = Callable[[Rate], None]
+"""Told at the start and on each change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +63,10 @@ class Engine:
         state: VehicleState,
         trips: TripKeeper,
         recorder: Recorder,
-        on_mode: OnMode,
+        on_rate: OnRate,
         take_unreported_drops: Callable[[], dict[str, int]],
+        budget_stages: Callable[[], Mapping[Budget, Stage]] = lambda: NO_LIMIT,
+        take_budget_changes: Callable[[], list[Change]] = list,
     ) -> None:
         self._identity = identity
         self._sampling = sampling
@@ -71,8 +75,10 @@ class Engine:
         self._state = state
         self._trips = trips
         self._recorder = recorder
-        self._on_mode = on_mode
+        self._on_rate = on_rate
         self._take_unreported_drops = take_unreported_drops
+        self._budget_stages = budget_stages
+        self._take_budget_changes = take_budget_changes
         self._drops_asked_s = clock.monotonic_s() - DROPS_S
         self._modes = ModeMachine(sampling.thresholds)
         self._battery = BatteryWatch(sampling.thresholds)
@@ -84,6 +90,7 @@ class Engine:
         self._thread: threading.Thread | None = None
         self._progress_s = clock.monotonic_s()
         self._mode_since_s = clock.monotonic_s()
+        self._rate = self._rate_now()
         self._seconds_in_mode = dict.fromkeys(Mode, 0.0)
         self._events: deque[tuple[Event, float]] = deque(maxlen=EVENTS_KEPT)
         self._sequence = 0
@@ -110,10 +117,13 @@ class Engine:
         """The engine's part of the account; from any thread."""
         now_s = self._clock.monotonic_s()
         seconds = {mode.value: spent_s for mode, spent_s in self._seconds_in_mode.items()}
-        seconds[self._modes.mode.value] += now_s - self._mode_since_s
+        rate = self._rate
+        seconds[rate.mode.value] += now_s - self._mode_since_s
         return {
-            "mode": self._modes.mode.value,
-            "sample_interval_s": self._sampling.interval_s(self._modes.mode),
+            "mode": rate.mode.value,
+            "sample_interval_s": rate.interval_s,
+            "wanted_mode": rate.wanted.value,
+            "limited_by": rate.limited_by.value if rate.limited_by else None,
             "samples_created": self._samples,
             "events_created": self._sequence - self._samples,
             "last_sequence": self._sequence,
@@ -132,7 +142,9 @@ class Engine:
         if going_on is not None:
             self._modes = ModeMachine(self._sampling.thresholds, Mode.IN_TRIP)
             _log.info("trip %s goes on", going_on.trip_id)
-        self._tell_mode(now_s)
+        self._rate = self._rate_now()
+        self._mode_since_s = now_s
+        self._tell_rate(now_s)
         if over is not None:
             self._emit(EventType.TRIP_ENDED, None, {"reason": "restart"}, trip_id=over.trip_id)
 
@@ -171,9 +183,13 @@ class Engine:
             self._trouble.recovered()
 
     def _look(self, view: View, now_s: float) -> None:
+        for change in self._take_budget_changes():
+            self._emit(_event_of(change), view, change.details())
         transition = self._modes.observe(view.situation, now_s)
         if transition is not None:
             self._change_mode(transition, view, now_s)
+        else:
+            self._follow_budgets(view, now_s)
         situation = view.situation
         if self._battery.observe(
             situation.battery_percent, charging=situation.charging, now_s=now_s
@@ -199,17 +215,10 @@ class Engine:
             self._emit(EventType.HARSH_BRAKING, view, details)
 
     def _change_mode(self, transition: Transition, view: View, now_s: float) -> None:
-        self._seconds_in_mode[transition.source] += now_s - self._mode_since_s
-        _log.info("mode %s -> %s (%s)", transition.source, transition.target, transition.reason)
         if transition.target is Mode.IN_TRIP:
             self._trips.begin(self._clock.base(), now_s)
             self._emit(EventType.TRIP_STARTED, view, {"reason": transition.reason})
-        details = {
-            "from": transition.source.value,
-            "to": transition.target.value,
-            "reason": transition.reason,
-        }
-        self._emit(EventType.MODE_CHANGED, view, details)
+        self._change_rate(transition.reason, view, now_s)
         if transition.source is Mode.IN_TRIP:
             ended: dict[str, Any] = {"reason": transition.reason}
             lasted_s = self._trips.lasted_s(self._clock.base(), now_s)
@@ -217,14 +226,33 @@ class Engine:
                 ended["duration_s"] = round(lasted_s, 1)
             self._emit(EventType.TRIP_ENDED, view, ended)
             self._trips.end()
-        self._tell_mode(now_s)
 
-    def _tell_mode(self, now_s: float) -> None:
-        mode = self._modes.mode
-        interval_s = self._sampling.interval_s(mode)
-        self._mode_since_s = now_s
-        self._schedule.change_interval(interval_s, now_s)
-        self._on_mode(mode, interval_s)
+    def _follow_budgets(self, view: View, now_s: float) -> None:
+        """The wanted mode is the same; a budget may allow another rate by now."""
+        rate = self._rate_now()
+        if rate == self._rate:
+            return
+        by = rate.limited_by
+        self._change_rate(f"{by}_budget" if by else "budget_restored", view, now_s)
+
+    def _change_rate(self, reason: str, view: View, now_s: float) -> None:
+        before, self._rate = self._rate, self._rate_now()
+        if self._rate.mode is not before.mode:
+            self._seconds_in_mode[before.mode] += now_s - self._mode_since_s
+            self._mode_since_s = now_s
+            _log.info("mode %s -> %s (%s)", before.mode, self._rate.mode, reason)
+            details = {"from": before.mode.value, "to": self._rate.mode.value, "reason": reason}
+            if self._rate.limited_by is not None:
+                details["wanted"] = self._rate.wanted.value
+            self._emit(EventType.MODE_CHANGED, view, details)
+        self._tell_rate(now_s)
+
+    def _rate_now(self) -> Rate:
+        return rate_of(self._modes.mode, self._budget_stages(), self._sampling)
+
+    def _tell_rate(self, now_s: float) -> None:
+        self._schedule.change_interval(self._rate.interval_s, now_s)
+        self._on_rate(self._rate)
 
     def _source_changed(self, change: SourceChanged) -> None:
         details: dict[str, Any] = {"code": f"source:{change.source}"}
@@ -286,3 +314,10 @@ class Engine:
             "timestamp": format_timestamp(moment),
             "details": event.details,
         }
+
+
+def _event_of(change: Change) -> EventType:
+    """A stage that falls is a relief, wherever it falls to."""
+    if change.stage < change.before:
+        return EventType.BUDGET_RESTORED
+    return EventType.BUDGET_NEAR if change.stage is Stage.NEAR else EventType.BUDGET_REACHED

@@ -15,11 +15,12 @@ from random import Random
 
 from agent.config import DeliverySettings
 from agent.outbox import Outbox
-from agent.ports import Clock, PublishOutcome, Transport
+from agent.ports import Allowance, Clock, Flow, PublishOutcome, Transport
 from agent.publisher.backoff import Backoff, BackoffSettings
 from agent.publisher.exchange import ControlChannel, ControlLane
 from agent.publisher.lanes import IDLE_S, Lanes
 from agent.publisher.link import Link, LinkState
+from agent.publisher.spending import PUBLISH_OVERHEAD_BYTES
 from agent.publisher.window import HandOver, Lane, Window
 from contract import Topics
 
@@ -54,7 +55,6 @@ class Publisher:
     ) -> None:
         self._clock = clock
         self._outbox = outbox
-        self._settings = settings
         self._limits = limits = limits or PublisherLimits()
         now_s = clock.monotonic_s()
         self._link = Link(
@@ -121,6 +121,20 @@ class Publisher:
         """Send what waits without gathering it into live batches first."""
         self._inbox.put(self._begin_drain)
 
+    def allow(self, allowance: Allowance) -> None:
+        """What the day's data budget lets go from now on."""
+        self._inbox.put(lambda: self._allow(allowance))
+
+    @property
+    def holds_back(self) -> bool:
+        """Whether the data budget keeps samples from being sent."""
+        return self._window.spending.flow is Flow.TRICKLE
+
+    @property
+    def estimated_wire_bytes(self) -> int:
+        """What the publishes took on the wire, for a transport that cannot say."""
+        return self.bytes_published + self.publishes * PUBLISH_OVERHEAD_BYTES
+
     @property
     def link_state(self) -> LinkState:
         """Where the connection stands."""
@@ -178,7 +192,7 @@ class Publisher:
         self._window.connected(now_s)
         self._lanes.schedule.connected()
         self._lanes.suspicion.connected()
-        self._outbox.hold_live_s = 2 * self._settings.batch_s
+        self._hold_live()
         LOG.info("connected to the broker; %d messages wait", self._outbox.waiting())
 
     def _disconnected(self, reason: str, *, unauthorised: bool) -> None:
@@ -258,6 +272,17 @@ class Publisher:
         if self.on_first_ack is not None and over.messages:
             self.on_first_ack()
             self.on_first_ack = None
+
+    def _hold_live(self) -> None:
+        """Live batches gather in memory what is on disk too; singles have no use for it."""
+        holds = self.connected and not self.holds_back
+        self._outbox.hold_live_s = 2 * self._lanes.batch_s if holds else 0.0
+
+    def _allow(self, allowance: Allowance) -> None:
+        self._window.allow(allowance)
+        self._hold_live()
+        if self.holds_back:
+            self._outbox.leave_live_to_disk()
 
     def _begin_drain(self) -> None:
         self._lanes.draining = True

@@ -1,8 +1,8 @@
 """What goes next: the order of sending, and how samples become batches.
 
 The status when it is due, requests of the control lane, events (live, then from disk)
-singly, live samples, then the backlog in batches beside them. Not thread-safe: the
-publisher owns it.
+singly, live samples, then the backlog in batches beside them; where a data budget is used
+up, of the samples one now and then. Not thread-safe: the publisher owns it.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from typing import Any, Final
 
 from agent.config import DeliverySettings
 from agent.outbox import Kind, Message, Outbox
+from agent.ports import Flow
 from agent.publisher.exchange import ControlLane, Request
 from agent.publisher.poison import Suspicion
 from agent.publisher.schedule import StatusSchedule
 from agent.publisher.sizing import BatchSizer
+from agent.publisher.spending import GATHER_S
 from agent.publisher.window import HandOver, Lane, Window
 from contract import MessageKind, Topics, encode_batch_rows
 
@@ -70,10 +72,12 @@ class Lanes:
     def send(self, now_s: float) -> float:
         """Send all that may go; seconds until a lane opens by time alone."""
         backlog = self._backlog_exists()
-        wait_s = self.schedule.due_in_s(now_s, backlog=backlog)
+        spending = self._window.spending
+        sparing_s = spending.trickle_s if self._flow is Flow.TRICKLE else 0.0
+        wait_s = self.schedule.due_in_s(now_s, backlog=backlog, sparing_s=sparing_s)
         if wait_s <= 0:
             self._send_status(now_s, backlog=backlog)
-            wait_s = self.schedule.due_in_s(now_s, backlog=backlog)
+            wait_s = self.schedule.due_in_s(now_s, backlog=backlog, sparing_s=sparing_s)
         while not self.suspicion.on_trial and self._window.is_open:
             pause_s = self._window.pause_s(now_s)
             if pause_s > 0:
@@ -105,6 +109,8 @@ class Lanes:
         if events:
             self._send_single(events[0], now_s)
             return True
+        if self._flow is Flow.TRICKLE:
+            return self._send_trickle(now_s)
         live_batch_in_s = self._live_batch_in_s(now_s)
         if live_batch_in_s is None:
             live = self._outbox.claim_live(Kind.SAMPLE)
@@ -117,16 +123,37 @@ class Lanes:
             return self._send_batch(claimed, count, now_s)
         return self._send_backlog(now_s)
 
+    @property
+    def _flow(self) -> Flow:
+        return self._window.spending.flow
+
+    @property
+    def batch_s(self) -> float:
+        """Seconds of live samples that one message gathers; 0 sends each singly."""
+        least_s = GATHER_S if self._flow is Flow.GATHER else 0.0
+        return max(self._settings.batch_s, least_s)
+
+    def _send_trickle(self, now_s: float) -> bool:
+        """The newest position now and then; the live lane is never older than a flush here."""
+        if self._window.spending.trickle_in_s(now_s) > 0:
+            return False
+        live = self._outbox.claim_live(Kind.SAMPLE)
+        if not live:
+            return False
+        self._window.spending.trickled(now_s)
+        self._send_single(live[0], now_s)
+        return True
+
     def _live_batch_in_s(self, now_s: float) -> float | None:
         """Seconds until the live batch is due; None when live samples go singly."""
-        if self._settings.batch_s <= 0:
+        if self.batch_s <= 0:
             return None
         count, oldest_s = self._outbox.live(Kind.SAMPLE)
         if not count:
             return IDLE_S
         if self.draining or count >= self._batch_rows:
             return 0.0
-        return max(0.0, oldest_s + self._settings.batch_s - now_s)
+        return max(0.0, oldest_s + self.batch_s - now_s)
 
     def _backlog_exists(self) -> bool:
         return (
@@ -154,6 +181,10 @@ class Lanes:
     def _next_lane_s(self, now_s: float) -> float:
         """When a lane opens by time alone; PUBACKs and new messages wake the thread."""
         wait_s = IDLE_S
+        if self._flow is Flow.TRICKLE:
+            count, _ = self._outbox.live(Kind.SAMPLE)
+            trickle_s = self._window.spending.trickle_in_s(now_s)
+            return min(wait_s, max(trickle_s, _SOON_S)) if count else wait_s
         live_s = self._live_batch_in_s(now_s)
         if live_s is not None and self._window.is_open:
             wait_s = min(wait_s, max(live_s, _SOON_S))

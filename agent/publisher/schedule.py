@@ -31,12 +31,12 @@ class StatusSchedule:
         self._requested = False
         self._told_of_backlog = backlog
 
-    def due_in_s(self, now_s: float, *, backlog: bool) -> float:
-        """Seconds until the next one, 0 when it is due."""
+    def due_in_s(self, now_s: float, *, backlog: bool, sparing_s: float = 0.0) -> float:
+        """Seconds until the next one, 0 when it is due; unasked ``sparing_s`` apart at least."""
         if self._sent_s is None:
             return 0.0
         if self._requested or (self._told_of_backlog and not backlog):
             gap_s = LEAST_GAP_S
         else:
-            gap_s = BACKLOG_S if backlog else QUIET_S
+            gap_s = max(BACKLOG_S if backlog else QUIET_S, sparing_s)
         return max(0.0, self._sent_s + gap_s - now_s)

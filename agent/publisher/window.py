@@ -14,9 +14,10 @@ from typing import Final
 
 from agent.config import DeliverySettings
 from agent.outbox import Message
-from agent.ports import Transport
+from agent.ports import Allowance, Transport
 from agent.publisher.bucket import TokenBucket
 from agent.publisher.exchange import ControlChannel
+from agent.publisher.spending import PUBLISH_OVERHEAD_BYTES, Spending
 
 _SLOW_LINK_BYTES_PER_S: Final = 2_000
 """A link this slow is still alive: what is in flight gets the time to go through it."""
@@ -78,6 +79,7 @@ class Window:
         self._in_flight_bytes = 0
         self._next_token = 1
         self._last_ack_s = now_s
+        self.spending = Spending()
         self.bytes_published = 0
         self.publishes = 0
 
@@ -117,9 +119,15 @@ class Window:
         self._in_flight_bytes += over.size
         self._publishes.take(over.sent_s, 1)
         self._bytes.take(over.sent_s, over.size)
+        self.spending.spend(over.size)
         self.bytes_published += over.size
         self.publishes += 1
         self._transport.publish(token, topic, payload, retain=retain)
+
+    def allow(self, allowance: Allowance) -> None:
+        """What the day's data budget lets go from now on."""
+        overhead = len(self._in_flight) * PUBLISH_OVERHEAD_BYTES
+        self.spending.allow(allowance, in_flight_bytes=self._in_flight_bytes + overhead)
 
     def connected(self, now_s: float) -> None:
         """A new connection: it is judged from now on."""

@@ -21,6 +21,7 @@ from agent.ports import Clock, PublishOutcome, TransportEvents
 from agent.transport.endpoint import Endpoint, Will
 from agent.transport.paho_session import FAREWELL_S, Publish, Session, Subscribe
 from agent.transport.tls import Credentials, Failure, check_credentials, explain, make_context
+from agent.transport.wire import WireMeter
 
 _DIAL_TIMEOUT_S: Final = 10.0
 
@@ -44,6 +45,7 @@ class PahoTransport:
         self._lock = threading.Lock()
         self._session: Session | None = None
         self._dialled = 0
+        self._meter = WireMeter()
 
     def start(self, events: TransportEvents) -> None:
         """See the port."""
@@ -89,6 +91,10 @@ class PahoTransport:
         if session is not None:
             session.abandon()
 
+    def wire_bytes(self) -> int | None:
+        """See the port. From the kernel's count of each socket, failed dials included."""
+        return self._meter.total()
+
     def close(self, farewell: tuple[str, bytes] | None = None) -> None:
         """See the port."""
         session = self._session
@@ -112,7 +118,7 @@ class PahoTransport:
         client.max_inflight_messages_set(0)  # no limit: the window is the publisher's
         client.connect_timeout = _DIAL_TIMEOUT_S
         # read anew at each dial, so a certificate that was replaced is used from then on
-        client.tls_set_context(make_context(self._credentials))
+        client.tls_set_context(make_context(self._credentials, self._meter))
         will = self._make_will()
         client.will_set(will.topic, will.payload, qos=1, retain=will.retain)
         adopt(client)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from agent.errors import IdentityError
+from agent.transport.wire import WireMeter
 from contract import TimeQuality
 
 LOG = logging.getLogger("agent.transport")
@@ -84,9 +85,26 @@ class Failure:
 
 
 class _WatchedSocket(ssl.SSLSocket):
-    """Keeps the last TLS error, which the MQTT client turns into a bare "lost"."""
+    """Keeps the last TLS error, which the MQTT client turns into a bare "lost"; is metered."""
 
     last_error: ssl.SSLError | None = None
+    meter: WireMeter | None = None
+
+    def do_handshake(self, block: bool = False) -> None:  # noqa: FBT001, FBT002  as overridden
+        try:
+            super().do_handshake(block)
+        except OSError:
+            # nobody closes the socket of a dial that failed; its bytes were paid for
+            self._count_last()
+            raise
+
+    def close(self) -> None:
+        self._count_last()
+        super().close()
+
+    def _count_last(self) -> None:
+        if self.meter is not None:
+            self.meter.closing(self)
 
     def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
         try:
@@ -115,10 +133,15 @@ class _NamedContext(ssl.SSLContext):
     """Checks the broker's certificate against ``server_name``, whatever host is dialled."""
 
     server_name = ""
+    meter: WireMeter | None = None
 
     def wrap_socket(self, sock: socket.socket, *args: Any, **kwargs: Any) -> ssl.SSLSocket:
         kwargs["server_hostname"] = self.server_name
-        return super().wrap_socket(sock, *args, **kwargs)
+        wrapped = super().wrap_socket(sock, *args, **kwargs)
+        if self.meter is not None and isinstance(wrapped, _WatchedSocket):
+            wrapped.meter = self.meter
+            self.meter.opened(wrapped)
+        return wrapped
 
 
 def check_credentials(credentials: Credentials, *, warn: bool = True) -> None:
@@ -157,14 +180,17 @@ def check_credentials(credentials: Credentials, *, warn: bool = True) -> None:
         )
 
 
-def make_context(credentials: Credentials) -> ssl.SSLContext:
+def make_context(credentials: Credentials, meter: WireMeter | None = None) -> ssl.SSLContext:
     """A client context for mutual TLS 1.2 or later that checks chain and name.
+
+    ``meter`` counts what its sockets put on the wire.
 
     Raises:
         IdentityError: a file cannot be used.
     """
     context = _NamedContext(ssl.PROTOCOL_TLS_CLIENT)
     context.server_name = credentials.server_name
+    context.meter = meter
     context.sslsocket_class = _WatchedSocket
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:

@@ -42,6 +42,7 @@ def vehicle_view(vehicle: Json, status: Json | None) -> Json:
         "trip": position.get("trip_id"),
         "state": status.get("state", vehicle["state"]),
         "mode": status.get("mode", vehicle["mode"]),
+        "limited": status.get("limited_by"),
         "interval": status.get("sample_interval_s"),
         "backlog": status.get("backlog_messages", vehicle["backlog_messages"]),
         "said": moment_ms(vehicle["status_timestamp"]),

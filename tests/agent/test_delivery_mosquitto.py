@@ -13,6 +13,7 @@ import pytest
 from agent.account import imbalance
 from agent.config import DeliverySettings
 from agent.delivery import Delivery
+from agent.engine.rate import Rate
 from agent.publisher import BackoffSettings, PublisherLimits
 from contract import (
     Event,
@@ -110,7 +111,7 @@ def test_the_listener_sees_the_seed_message_shape_events_and_the_status(
 ):
     with MosquittoSub(listener_identity, broker.port) as listener:
         delivery = deliveries(tmp_path / "state", broker.port, vehicle)
-        delivery.set_mode(Mode.NORMAL, 1.0)
+        delivery.set_rate(Rate(Mode.NORMAL, 1.0, Mode.NORMAL))
         clock = RealTime()
         delivery.record_sample(make_sample(1, clock, "0000000a"))
         delivery.record_event(

@@ -14,6 +14,7 @@ from agent.account import (
     read_last_run,
 )
 from agent.control import ControlServer, ask
+from agent.engine.rate import Rate
 from agent.errors import ControlError, StateError
 from agent.files import write_atomically
 from agent.sd_notify import SystemdNotifier
@@ -93,7 +94,7 @@ def test_an_orderly_stop_drains_says_farewell_and_keeps_the_rest(start, tmp_path
     transport = FakeTransport()
     delivery = start(transport)
     wait(lambda: delivery.publisher.connected)
-    delivery.set_mode(Mode.IN_TRIP, 0.2)
+    delivery.set_rate(Rate(Mode.IN_TRIP, 0.2, Mode.IN_TRIP))
     for sequence in range(1, 31):
         delivery.record_sample(make_sample(sequence, RealTime(), "0000000a"))
     started = time.monotonic()

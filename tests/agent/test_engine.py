@@ -44,7 +44,7 @@ class Rig:
             state=self.state,
             trips=TripKeeper(folder, boot_id=boot_id, resume_s=900),
             recorder=self.recorder,
-            on_mode=lambda mode, interval_s: self.modes.append((mode, interval_s)),
+            on_rate=lambda rate: self.modes.append((rate.mode, rate.interval_s)),
             take_unreported_drops=drops,
         )
         self.engine.prepare()

@@ -112,7 +112,7 @@ class Process:
             ),
             trips=TripKeeper(board.state, boot_id=board.boot_id, resume_s=900),
             recorder=self,
-            on_mode=self.delivery.set_mode,
+            on_rate=self.delivery.set_rate,
             take_unreported_drops=dict,
         )
         self.truths = {}

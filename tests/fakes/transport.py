@@ -29,6 +29,7 @@ class FakeTransport:
         self.subscribed = []
         self.answers = True
         self.refusals = {}
+        self.wire = None
 
     def start(self, events):
         self._events = events
@@ -85,6 +86,9 @@ class FakeTransport:
     def disconnect(self):
         self.disconnects += 1
         self.lose("dropped by the agent")
+
+    def wire_bytes(self):
+        return self.wire
 
     def close(self, farewell=None):
         self.farewell = farewell

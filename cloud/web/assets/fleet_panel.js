@@ -1,6 +1,6 @@
 import {
-  MODES, age, alertsOf, clockTime, coordinates, count, fleet, isMoving, isShown, isStale, modeOf,
-  rate, select, ui,
+  MODES, age, alertsOf, clockTime, coordinates, count, fleet, isMoving, isShown, isStale, limit,
+  modeOf, rate, select, ui,
 } from "milepost-web";
 
 const MANY = 8; // from here on there is a field to search by name
@@ -173,7 +173,7 @@ export default {
       const row = (term, value) => value && rows.push([term, value]);
       row("Type", vehicle.type?.replaceAll("_", " "));
       row("Vehicle id", vehicle.id === vehicle.name ? null : vehicle.id);
-      row("Mode", [MODES[modeOf(vehicle)], rate(vehicle.interval)].filter(Boolean).join(", "));
+      row("Mode", [MODES[modeOf(vehicle)], rate(vehicle.interval), limit(vehicle)].filter(Boolean).join(", "));
       row("Trip", vehicle.trip);
       row("Position", vehicle.lat != null && coordinates(vehicle.lat, vehicle.lon));
       row("Accuracy", vehicle.accuracy != null && `${Math.round(vehicle.accuracy)} m`);

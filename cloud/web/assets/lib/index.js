@@ -105,6 +105,8 @@ export function clockTime(time) {
 
 export const count = (number) => new Intl.NumberFormat().format(number);
 
+export const limit = (vehicle) => (vehicle.limited ? `${vehicle.limited} budget` : "");
+
 export function rate(interval) {
   if (!interval) return "";
   return interval < 1 ? `${Math.round(1 / interval)} per s` : `every ${Math.round(interval)} s`;

@@ -1,0 +1,150 @@
+"""What the benchmarks share: a real Mosquitto with mutual TLS, samples, figures, printing."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import socket
+import statistics
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from agent.config import BrokerSettings, DeliverySettings, OutboxSettings
+from agent.delivery import Delivery
+from agent.host import SystemClock
+from contract import Sample, decode_sample
+from tests.contract.test_batch_codec import drive
+from tests.fakes.mosquitto import Mosquitto
+from tests.fakes.pki import Identity, Pki
+
+VEHICLE_ID = "bench-1"
+RUN_ID = "0be1c4a2"
+
+
+def free_port() -> int:
+    """A TCP port on loopback that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class QuietMosquitto(Mosquitto):
+    """The tests' broker without its log of every packet; ``plain_port`` has no TLS."""
+
+    def __init__(self, folder: Path, identity: Identity, port: int, extra: str = "") -> None:
+        super().__init__(folder, identity, port, extra)
+        text = self._config.read_text(encoding="utf-8")
+        self._config.write_text(text.replace("log_type all", "log_type error"), encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class SecuredBroker:
+    """Where a vehicle dials and with what."""
+
+    port: int
+    identity: Identity
+    pki: Pki
+
+    def settings(self, port: int | None = None) -> BrokerSettings:
+        """For the agent; ``port`` of a proxy in between."""
+        return BrokerSettings(
+            host="127.0.0.1",
+            port=port or self.port,
+            server_name="localhost",
+            ca_file=self.identity.ca_file,
+            certificate_file=self.identity.certificate_file,
+            key_file=self.identity.key_file,
+        )
+
+
+@contextmanager
+def secured_broker(folder: Path, extra: str = "") -> Iterator[SecuredBroker]:
+    """A Mosquitto that asks for a client certificate."""
+    pki = Pki(folder / "pki")
+    broker = SecuredBroker(free_port(), pki.vehicle(VEHICLE_ID), pki)
+    with QuietMosquitto(folder / "mosquitto", pki.broker(), broker.port, extra):
+        yield broker
+
+
+def open_delivery(
+    folder: Path,
+    broker: SecuredBroker,
+    *,
+    port: int | None = None,
+    outbox: Mapping[str, Any] | None = None,
+    **delivery: Any,
+) -> Delivery:
+    """The agent's real outbox, publisher and transport; not started."""
+    return Delivery(
+        clock=SystemClock(kernel_is_synchronised=lambda: True),  # a container may not say so
+        vehicle_id=VEHICLE_ID,
+        run_id=RUN_ID,
+        state_dir=folder,
+        outbox=OutboxSettings(**(outbox or {})),
+        delivery=DeliverySettings(**delivery),
+        broker=broker.settings(port),
+        software_version="bench",
+    )
+
+
+def samples(count: int) -> list[Sample]:
+    """Samples of a drive, every group filled, numbered from 1; it begins anew after an hour."""
+    hour = drive(min(count, 3_600))
+    identity = {"vehicle_id": VEHICLE_ID, "run_id": RUN_ID}
+    return [
+        decode_sample(json.dumps(hour[number % len(hour)] | identity | {"sequence": number + 1}))
+        for number in range(count)
+    ]
+
+
+def spread(rounds: list[float]) -> dict[str, float]:
+    """Median, lowest and highest of the rounds."""
+    return {
+        "median": round(statistics.median(rounds), 1),
+        "min": round(min(rounds), 1),
+        "max": round(max(rounds), 1),
+    }
+
+
+def arguments(description: str, **numbers: tuple[float, str]) -> argparse.ArgumentParser:
+    """The options that every benchmark has, and some numbers of its own."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    for name, (default, text) in numbers.items():
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=type(default),
+            default=default,
+            help=f"{text} (default {default})",
+        )
+    parser.add_argument("--json", action="store_true", help="one line of JSON")
+    return parser
+
+
+def show(figures: Mapping[str, Any], *, as_json: bool) -> None:
+    """Print the figures, nested ones with dotted names."""
+    if as_json:
+        print(json.dumps(figures))
+        return
+    _rows(figures, "", print)
+
+
+def _rows(figures: Mapping[str, Any], prefix: str, tell: Callable[[str], None]) -> None:
+    for name, value in figures.items():
+        if isinstance(value, Mapping):
+            _rows(value, f"{prefix}{name}.", tell)
+        else:
+            tell(f"{prefix + name:52} {value}")
+
+
+def progress(text: str) -> None:
+    """What goes on, for whoever waits; not part of the figures."""
+    print(f"  {text}", file=sys.stderr, flush=True)

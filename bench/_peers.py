@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from agent.config import BrokerSettings, DeliverySettings, OutboxSettings
 from agent.delivery import Delivery
@@ -24,6 +23,7 @@ from tests.contract.test_batch_codec import drive
 from tests.fakes.mosquitto import Mosquitto
 from tests.fakes.pki import Identity, Pki
 
+ROOT = Path(__file__).resolve().parent.parent
 VEHICLE_ID = "bench-1"
 RUN_ID = "0be1c4a2"
 

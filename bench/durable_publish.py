@@ -28,14 +28,13 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import paho.mqtt.client as mqtt
 from _peers import (
+    RUN_ID,
     VEHICLE_ID,
-    QuietMosquitto,
     SecuredBroker,
     arguments,
     free_port,
@@ -85,9 +84,7 @@ def milepost(folder: Path, broker: SecuredBroker, window: int, items: Items) -> 
         time.sleep(0.2)
         begun = time.perf_counter()
         for number, item in enumerate(items, start=1):
-            message = Message(
-                Kind.SAMPLE, delivery._run_id, number, payload_of(item), 0, boottime_s()
-            )
+            message = Message(Kind.SAMPLE, RUN_ID, number, payload_of(item), 0, boottime_s())
             outbox.put(message)
             publisher.wake()
             if number % window == 0:
@@ -328,7 +325,7 @@ def main() -> None:
     contenders: dict[str, Callable[[Path, SecuredBroker], float]] = {}
 
     def enter(name: str, run: Contender, items: Items) -> None:
-        if not words.only or name.split(",")[0].split(" ")[0] in words.only.split(","):
+        if not words.only or name.partition(" ")[0] in words.only.split(","):
 
             def rate(folder: Path, broker: SecuredBroker) -> float:
                 return len(items) / run(folder, broker, words.window, items)

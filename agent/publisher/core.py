@@ -84,6 +84,7 @@ class Publisher:
             batch_rows=limits.batch_rows,
             now_s=now_s,
         )
+        self._woken = False
         self.on_first_ack: Callable[[], None] | None = None
         transport.start(self)
 
@@ -111,7 +112,10 @@ class Publisher:
 
     def wake(self) -> None:
         """There is something new to send."""
-        self._inbox.put(None)
+        # one that was not answered yet does for this one too
+        if not self._woken:
+            self._woken = True
+            self._inbox.put(None)
 
     def request_status(self) -> None:
         """Send a status soon."""
@@ -163,7 +167,12 @@ class Publisher:
             work = self._inbox.get(timeout=timeout_s)
         except Empty:
             return
-        if work is not None:
+        self._do(work)
+
+    def _do(self, work: Callable[[], None] | None) -> None:
+        if work is None:
+            self._woken = False
+        else:
             work()
 
     def step(self) -> float:
@@ -173,8 +182,7 @@ class Publisher:
                 work = self._inbox.get_nowait()
             except Empty:
                 break
-            if work is not None:
-                work()
+            self._do(work)
         now_s = self._clock.monotonic_s()
         if not self.connected:
             return min(IDLE_S, self._link.mind(now_s))

@@ -59,12 +59,22 @@ class _Waker:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._woken = False
         self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
     def wake(self) -> None:
+        # a wake that was not answered yet does for this one too
+        if self._woken:
+            return
         with self._lock:
             if self.fd >= 0:
+                self._woken = True
                 os.eventfd_write(self.fd, 1)
+
+    def answer(self) -> None:
+        """Woken; what others did before their ``wake`` is to be looked at after this."""
+        os.eventfd_read(self.fd)
+        self._woken = False
 
     def close(self) -> None:
         with self._lock:
@@ -96,6 +106,7 @@ class Session:
         self._finishing = threading.Event()
         # from here on the thread's own
         self._tokens: dict[int, int] = {}
+        self._acknowledged: list[int] = []
         self._filters: dict[int, tuple[str, ...]] = {}
         self._farewell_mid: int | None = None
         self._accepted = False
@@ -182,7 +193,7 @@ class Session:
             self._farewell_mid = None
         token = self._tokens.pop(mid, None)
         if token is not None:
-            self._reports.outcome(token, PublishOutcome.ACKNOWLEDGED)
+            self._acknowledged.append(token)
 
     def _on_subscribe(
         self, _client: Any, _userdata: Any, mid: int, reason_codes: Any, _properties: Any
@@ -204,14 +215,14 @@ class Session:
         writing = False
         farewell_until_s: float | None = None
         while not self._reports.ended:
-            wants_write = client.want_write()
+            wants_write = sock.unsent or client.want_write()
             if wants_write is not writing:
                 writing = wants_write
                 poll.modify(sock, select.POLLIN | (select.POLLOUT if writing else 0))
             wait_s = _FAREWELL_LOOK_S if farewell_until_s is not None else _LONGEST_WAIT_S
             ready = {fd for fd, _ in poll.poll(wait_s * 1000)}
             if wake_fd in ready:
-                os.eventfd_read(wake_fd)
+                self._waker.answer()
             if ready - {wake_fd} or sock.pending():
                 self._read(client, sock)
             if self._refusal is not None:
@@ -219,11 +230,7 @@ class Session:
                     f"the broker refuses this vehicle: {self._refusal}",
                     unauthorised=self._refusal in _UNAUTHORISED,
                 )
-            if self._accepted:
-                self._send_queued(client)
-            if client.socket() is not None and client.want_write():
-                client.loop_write()
-            if client.socket() is None or client.loop_misc() != mqtt.MQTT_ERR_SUCCESS:
+            if not self._write(client, sock):
                 return self._why_lost(sock)
             if self._finishing.is_set():
                 now_s = self._clock.monotonic_s()
@@ -242,7 +249,23 @@ class Session:
         while client.socket() is not None:
             client.loop_read()
             if client.socket() is None or not sock.pending():
-                return
+                break
+        # together, or the publisher would be woken for each and take its turn in between
+        acknowledged, self._acknowledged = self._acknowledged, []
+        self._reports.acknowledged(acknowledged)
+
+    def _write(self, client: mqtt.Client, sock: Any) -> bool:
+        """Send what there is; whether the connection still lives."""
+        try:
+            sock.flush()
+            if self._accepted:
+                with sock.burst():
+                    self._send_queued(client)
+        except OSError:
+            return False
+        if client.socket() is not None and client.want_write():
+            client.loop_write()
+        return client.socket() is not None and client.loop_misc() == mqtt.MQTT_ERR_SUCCESS
 
     def _why_lost(self, sock: Any) -> Failure:
         error = getattr(sock, "last_error", None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Iterable
 
 from agent.ports import PublishOutcome, TransportEvents
 from agent.transport.tls import Failure
@@ -53,6 +54,14 @@ class Reports:
             if token in self._open:
                 self._open.remove(token)
                 self._events.on_outcome(token, outcome)
+
+    def acknowledged(self, tokens: Iterable[int]) -> None:
+        """The broker has these."""
+        with self._lock:
+            for token in tokens:
+                if token in self._open:
+                    self._open.remove(token)
+                    self._events.on_outcome(token, PublishOutcome.ACKNOWLEDGED)
 
     def connected(self) -> None:
         """CONNACK accepted the session."""

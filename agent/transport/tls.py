@@ -2,12 +2,11 @@
 
 Also right after a handshake that seemed to succeed: in TLS 1.3 the broker judges the
 vehicle's certificate after the client is done, so its refusal is read as an alert with
-the first bytes (RFC 8446, section 4.4.2.4). :class:`_WatchedSocket` remembers it.
+the first bytes (RFC 8446, section 4.4.2.4). ``BurstSocket`` remembers it.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import socket
 import ssl
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from agent.errors import IdentityError
+from agent.transport.sockets import BurstSocket
 from agent.transport.wire import WireMeter
 from contract import TimeQuality
 
@@ -84,51 +84,6 @@ class Failure:
     unauthorised: bool
 
 
-class _WatchedSocket(ssl.SSLSocket):
-    """Keeps the last TLS error, which the MQTT client turns into a bare "lost"; is metered."""
-
-    last_error: ssl.SSLError | None = None
-    meter: WireMeter | None = None
-
-    def do_handshake(self, block: bool = False) -> None:  # noqa: FBT001, FBT002  as overridden
-        try:
-            super().do_handshake(block)
-        except OSError:
-            # nobody closes the socket of a dial that failed; its bytes were paid for
-            self._count_last()
-            raise
-
-    def close(self) -> None:
-        self._count_last()
-        super().close()
-
-    def _count_last(self) -> None:
-        if self.meter is not None:
-            self.meter.closing(self)
-
-    def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
-        try:
-            return super().recv(buflen, flags)
-        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            raise
-        except ssl.SSLError as error:
-            self.last_error = error
-            raise
-
-    def send(self, data: Any, flags: int = 0) -> int:
-        try:
-            return super().send(data, flags)
-        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            raise
-        except OSError as error:
-            if isinstance(error, ssl.SSLError):
-                self.last_error = error
-            # the broker closed after its alert, which still waits to be read
-            with contextlib.suppress(OSError):
-                self.recv(1)
-            raise
-
-
 class _NamedContext(ssl.SSLContext):
     """Checks the broker's certificate against ``server_name``, whatever host is dialled."""
 
@@ -138,7 +93,7 @@ class _NamedContext(ssl.SSLContext):
     def wrap_socket(self, sock: socket.socket, *args: Any, **kwargs: Any) -> ssl.SSLSocket:
         kwargs["server_hostname"] = self.server_name
         wrapped = super().wrap_socket(sock, *args, **kwargs)
-        if self.meter is not None and isinstance(wrapped, _WatchedSocket):
+        if self.meter is not None and isinstance(wrapped, BurstSocket):
             wrapped.meter = self.meter
             self.meter.opened(wrapped)
         return wrapped
@@ -191,7 +146,7 @@ def make_context(credentials: Credentials, meter: WireMeter | None = None) -> ss
     context = _NamedContext(ssl.PROTOCOL_TLS_CLIENT)
     context.server_name = credentials.server_name
     context.meter = meter
-    context.sslsocket_class = _WatchedSocket
+    context.sslsocket_class = BurstSocket
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
         context.load_verify_locations(cafile=str(credentials.ca_file))

@@ -174,6 +174,25 @@ def test_what_was_in_flight_at_a_cut_is_reported_lost_once_and_not_sent_by_the_c
         assert listener.wait_for("telemetry/van-1", 1) == [b"4"]
 
 
+@pytest.mark.needs("mosquitto_sub")
+def test_a_burst_that_the_network_does_not_take_at_once_arrives_whole_and_in_order(
+    broker, vehicle, pki, dial
+):
+    payloads = [bytes([number]) * 100_000 for number in range(120)]
+    with Relay(broker.port) as relay, MosquittoSub(pki.vehicle(LISTENER), broker.port) as listener:
+        transport, heard = dial(relay.port, vehicle)
+        heard.wait(lambda: heard.connected)
+        relay.freeze()
+        for token, payload in enumerate(payloads):
+            transport.publish(token, "telemetry/van-1", payload)
+        time.sleep(0.5)
+        assert heard.outcomes == {}
+        relay.thaw()
+        heard.wait(lambda: len(heard.outcomes) == len(payloads))
+        assert set(heard.outcomes.values()) == {PublishOutcome.ACKNOWLEDGED}
+        assert listener.wait_for("telemetry/van-1", len(payloads)) == payloads
+
+
 def test_a_message_above_128_kb_is_refused_and_the_connection_lives(broker, vehicle, dial):
     transport, heard = dial(broker.port, vehicle)
     heard.wait(lambda: heard.connected)

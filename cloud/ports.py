@@ -8,12 +8,14 @@ and nothing else. One machine's are safe to call from several threads and proces
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
+from cloud.accounting.ledger import Change, RunHead
+from cloud.accounting.ranges import Range
 from contract import Event, Location, Sample
 
 
@@ -252,6 +254,22 @@ class AreaSource(Protocol):
 
     def current(self) -> OperatingAreas:
         """The areas in force now."""
+        ...
+
+
+class LedgerStore(Protocol):
+    """What has arrived of each run and what the vehicle told of it; see cloud.accounting."""
+
+    def record(self, changes: Sequence[Change]) -> None:
+        """Apply; of each change everything or nothing is stored."""
+        ...
+
+    def heads(self, vehicle_id: str) -> list[RunHead]:
+        """Every run of a vehicle, in no order."""
+        ...
+
+    def ranges(self, vehicle_id: str, run_id: str) -> Iterator[Range]:
+        """What is there of a run, ascending; adjacent ranges may be apart."""
         ...
 
 

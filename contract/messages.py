@@ -30,6 +30,7 @@ EARLIEST_TIMESTAMP: Final = datetime(1970, 1, 1, tzinfo=UTC)
 MAX_SIGNALS: Final = 256
 MAX_ERROR_CODES: Final = 64
 MAX_DETAILS: Final = 64
+MAX_DROP_TOTALS: Final = 64
 MAX_SEQUENCE: Final = 2**53 - 1
 """The largest integer that every JSON implementation keeps exact (RFC 8259, section 6)."""
 
@@ -244,6 +245,30 @@ class PreviousRun(_Message):
 
     run_id: RunId
     last_sequence: Annotated[int, Field(ge=0, le=MAX_SEQUENCE)]
+    unflushed_s: Annotated[
+        float | None,
+        Field(
+            ge=0,
+            description="Messages created so shortly before its end may be lost without a trace; "
+            "0 after an orderly end",
+        ),
+    ] = None
+
+
+class DropTotal(_Message):
+    """How many messages of one run were given up for one reason, in all: the latest says all.
+
+    ``first_sequence`` and ``last_sequence`` are the lowest and highest of them; what lies
+    between need not be dropped, as thinning takes every second one.
+    """
+
+    run_id: Annotated[
+        RunId | None, Field(description="Absent: in a damaged file, of which run is unknown")
+    ] = None
+    reason: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+    total_messages: Annotated[int, Field(ge=0)]
+    first_sequence: Sequence | None = None
+    last_sequence: Sequence | None = None
 
 
 class Status(_Message):
@@ -273,7 +298,15 @@ class Status(_Message):
     ] = None
     dropped_messages: Annotated[
         dict[SignalName, Annotated[int, Field(ge=0)]] | None,
-        Field(max_length=MAX_DETAILS, description="By reason"),
+        Field(max_length=MAX_DETAILS, description="By reason, since the agent's process started"),
+    ] = None
+    drops: Annotated[
+        tuple[DropTotal, ...] | None,
+        Field(
+            max_length=MAX_DROP_TOTALS,
+            strict=False,
+            description="By run and reason, in all; the runs that lost something last",
+        ),
     ] = None
     previous_run: PreviousRun | None = None
 

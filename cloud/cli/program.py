@@ -9,6 +9,7 @@ from click.shell_completion import get_completion_class
 
 from cloud.cli.certs import certs
 from cloud.cli.common import PROGRAM
+from cloud.cli.gaps import gaps
 from cloud.cli.serving import serve
 from cloud.cli.shadow import shadow
 from cloud.cli.stored import dead_letters, history, report, vehicles
@@ -19,6 +20,7 @@ Examples:
   milepost-cloud serve
   milepost-cloud certs issue van-1 --out van-1-identity
   milepost-cloud report --json
+  milepost-cloud gaps --vehicle van-1
 """
 
 COMPLETION_EPILOG = """\b
@@ -35,7 +37,7 @@ def cli() -> None:
     """Milepost's cloud on one machine, and what it has stored."""
 
 
-for _command in (serve, certs, report, vehicles, history, dead_letters, shadow):
+for _command in (serve, certs, report, vehicles, gaps, history, dead_letters, shadow):
     cli.add_command(_command)
 
 

@@ -57,8 +57,10 @@ def report(*, data_dir: Path, as_json: bool) -> None:
             "vehicle": one["vehicle_id"],
             "samples": one["samples_stored"],
             "events": one["events_stored"],
-            "missing": sum(one["missing"].values()),
-            "duplicated": one["samples_duplicated"],
+            "missing": one["account"]["missing"],
+            "unexplained": one["account"]["unexplained"],
+            "late": one["account"]["late"],
+            "duplicated": one["account"]["duplicates"],
             "bytes": one["bytes_received"],
             "state": one["state"],
             "backlog": one["backlog_messages"],
@@ -83,6 +85,8 @@ def vehicles(*, data_dir: Path, as_json: bool) -> None:
     """Every vehicle as it is now."""
     with _queries(data_dir) as queries:
         known = queries.vehicles()
+        for one in known:
+            one["account"] = queries.account(one["vehicle_id"])
     if as_json:
         print_json(known)
         return
@@ -92,6 +96,9 @@ def vehicles(*, data_dir: Path, as_json: bool) -> None:
             "state": one["state"],
             "mode": one["mode"],
             "backlog": one["backlog_messages"],
+            "received": one["account"]["received"],
+            "missing": one["account"]["missing"],
+            "unexplained": one["account"]["unexplained"],
             "position": _place(one["position"]),
             "at": (one["position"] or {}).get("timestamp"),
             "alerts": len(one["open_alerts"]),

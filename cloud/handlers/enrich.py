@@ -1,7 +1,8 @@
-"""Samples and events to the hot store, samples with zone and vehicle type.
+"""Samples and events to the hot store, samples with zone and vehicle type, and to the ledger.
 
 Also the one consumer that keeps what broke the contract. A failed store names the first
 record of the chunk that failed; the records before it are stored and will not come again.
+The ledger is written after the hot store, so what it calls received can be found there.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from cloud.accounting.intake import changes
 from cloud.clock import Clock
 from cloud.errors import StoreError
 from cloud.geo import geohash_zone
@@ -22,6 +24,7 @@ from cloud.ports import (
     HotStore,
     LambdaEvent,
     LambdaResponse,
+    LedgerStore,
     ReceivedEvent,
     VehicleRegister,
 )
@@ -47,9 +50,15 @@ class Enrich:
     """The handler."""
 
     def __init__(
-        self, hot: HotStore, register: VehicleRegister, dead_letters: DeadLetterStore, clock: Clock
+        self,
+        hot: HotStore,
+        ledger: LedgerStore,
+        register: VehicleRegister,
+        dead_letters: DeadLetterStore,
+        clock: Clock,
     ) -> None:
         self._hot = hot
+        self._ledger = ledger
         self._register = CachedRegister(register, clock)
         self._dead_letters = dead_letters
 
@@ -59,12 +68,14 @@ class Enrich:
         samples: list[EnrichedSample] = []
         events: list[ReceivedEvent] = []
         letters: list[DeadLetter] = []
+        chunk: list[Record] = []
         types: dict[str, str] = {}
         first: str | None = None
         try:
             for record in read_records(event):
                 if first is None:
                     first = record.sequence_number
+                chunk.append(record)
                 if record.samples:
                     vehicle_id = record.samples[0].sample.vehicle_id
                     vehicle_type = types.get(vehicle_id) or types.setdefault(
@@ -77,10 +88,10 @@ class Enrich:
                 if record.broken:
                     letters.extend(record.broken)
                 if len(samples) >= CHUNK_SAMPLES:
-                    self._store(samples, events, letters)
-                    samples, events, letters = [], [], []
+                    self._store(samples, events, letters, chunk)
+                    samples, events, letters, chunk = [], [], [], []
                     first = None
-            self._store(samples, events, letters)
+            self._store(samples, events, letters, chunk)
         except StoreError as error:
             _log.error("enrich: %s; records from %s on will come again", error, first)
             return failures([] if first is None else [first])
@@ -91,11 +102,13 @@ class Enrich:
         samples: Sequence[EnrichedSample],
         events: Sequence[ReceivedEvent],
         letters: Sequence[DeadLetter],
+        chunk: Sequence[Record],
     ) -> None:
         if samples:
             self._hot.put_samples(samples)
         if events:
             self._hot.put_events(events)
+        self._ledger.record(changes(chunk))
         for letter in letters:
             self._dead_letters.put(letter)
 
@@ -106,9 +119,9 @@ class Enrich:
 
 def build(stores: Stores) -> Handler:
     """The handler on any stores."""
-    return Enrich(stores.hot, stores.register, stores.dead_letters, stores.clock)
+    return Enrich(stores.hot, stores.ledger, stores.register, stores.dead_letters, stores.clock)
 
 
 handler: Callable[[LambdaEvent, object], LambdaResponse] = LazyHandler(
-    build, "HISTORY_TABLE", "VEHICLES_TABLE", "DEAD_LETTER_QUEUE_URL"
+    build, "HISTORY_TABLE", "RUNS_TABLE", "VEHICLES_TABLE", "DEAD_LETTER_QUEUE_URL"
 )

@@ -1,9 +1,9 @@
 """A Kinesis event, decoded once per consumer: samples, events, and what broke the contract.
 
-A record is what one of the IoT rules selected: a sample, an event (it has ``event_type``)
-or a batch (``batch_base64``), each with ``topic_vehicle_id`` and ``received_at_ms``. The
-rules take the topic from the connection, and a policy ties the topic to the certificate;
-the payload's ``vehicle_id`` must agree with it.
+A record is what one of the IoT rules selected: a sample, an event (it has ``event_type``),
+a status (``state``) or a batch (``batch_base64``), each with ``topic_vehicle_id`` and
+``received_at_ms``. The rules take the topic from the connection, and a policy ties the topic
+to the certificate; the payload's ``vehicle_id`` must agree with it.
 
 Whatever breaks the contract becomes a :class:`cloud.ports.DeadLetter` in
 ``Record.broken``. Four consumers read the same stream; ``enrich`` alone keeps the letters,
@@ -13,6 +13,7 @@ so each is kept once. A batch loses only the samples in it that are broken.
 from __future__ import annotations
 
 import binascii
+import logging
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
@@ -26,12 +27,16 @@ from contract import (
     Event,
     MessageKind,
     Sample,
+    Status,
     Topics,
     decode_batch_rows,
     decode_event,
     decode_sample,
+    decode_status,
     encode,
 )
+
+_log = logging.getLogger(__name__)
 
 MAX_AHEAD: Final = timedelta(minutes=5)
 """A sample stamped later than this after its receipt has a wrong clock."""
@@ -62,6 +67,7 @@ class Record(NamedTuple):
     samples: Sequence[Arrival] = ()
     events: Sequence[Event] = ()
     broken: Sequence[DeadLetter] = ()
+    statuses: Sequence[Status] = ()
 
 
 def read_records(event: LambdaEvent) -> Iterator[Record]:
@@ -95,7 +101,7 @@ def read_records(event: LambdaEvent) -> Iterator[Record]:
 
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_OTHER_KINDS: Final = frozenset({"event_type", "batch_base64"})
+_OTHER_KINDS: Final = frozenset({"event_type", "state", "batch_base64"})
 
 
 def believable(sample: Sample, received_at: datetime) -> bool:
@@ -130,12 +136,25 @@ def _read_slowly(number: str, data: bytes, kinesis: dict[str, Any]) -> Record:
             happened = decode_event(data)
             _check_origin(vehicle_id, happened.vehicle_id)
             return Record(number, received_at, events=(happened,))
+        if "state" in row:
+            return _read_status(number, received_at, vehicle_id, data)
         sample = decode_sample(data)
         _check_origin(vehicle_id, sample.vehicle_id)
     except ContractError as error:
         letter = _letter(topic, data, error, received_at)
         return Record(number, received_at, broken=(letter,))
     return Record(number, received_at, (Arrival(sample, data),))
+
+
+def _read_status(number: str, received_at: datetime, vehicle_id: Any, data: bytes) -> Record:
+    """A broken one gets no letter here: the rule's other action, the status table, has it."""
+    try:
+        status = decode_status(data)
+        _check_origin(vehicle_id, status.vehicle_id)
+    except ContractError as error:
+        _log.warning("a status of %r was passed over: %s", vehicle_id, error)
+        return Record(number, received_at)
+    return Record(number, received_at, statuses=(status,))
 
 
 def _read_batch(number: str, received_at: datetime, vehicle_id: Any, row: dict[str, Any]) -> Record:
@@ -202,8 +221,10 @@ def _check_origin(topic_vehicle_id: Any, vehicle_id: str) -> None:
 def _topic(vehicle_id: Any, row: dict[str, Any]) -> str | None:
     if "batch_base64" in row:
         kind = MessageKind.BATCH
+    elif "event_type" in row:
+        kind = MessageKind.EVENTS
     else:
-        kind = MessageKind.EVENTS if "event_type" in row else MessageKind.TELEMETRY
+        kind = MessageKind.STATUS if "state" in row else MessageKind.TELEMETRY
     try:
         return Topics(vehicle_id).topic(kind)
     except (ContractError, TypeError):

@@ -11,6 +11,7 @@ from cloud.ports import (
     AreaSource,
     DeadLetterStore,
     HotStore,
+    LedgerStore,
     Metrics,
     Notifier,
     PositionStore,
@@ -24,6 +25,7 @@ class Stores:
 
     register: VehicleRegister
     hot: HotStore
+    ledger: LedgerStore
     positions: PositionStore
     alerts: AlertStore
     notifier: Notifier

@@ -4,7 +4,7 @@ A function's environment names only what its role may use. What is not named rai
 ``ConfigError`` when it is used.
 
 ``HISTORY_TABLE``, ``POSITIONS_TABLE``, ``VEHICLES_TABLE``, ``ALERTS_TABLE``,
-``ARCHIVE_BUCKET``, ``ALERTS_TOPIC_ARN``, ``DEAD_LETTER_QUEUE_URL``,
+``RUNS_TABLE``, ``ARCHIVE_BUCKET``, ``ALERTS_TOPIC_ARN``, ``DEAD_LETTER_QUEUE_URL``,
 ``HISTORY_RETENTION_DAYS`` (empty or 0: for ever), ``OPERATING_AREAS_S3``
 (``s3://bucket/key``; empty: no areas).
 """
@@ -16,11 +16,13 @@ from typing import Any, Final, NoReturn
 
 import boto3
 from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
 
 from cloud.clock import Clock, SystemClock
 from cloud.errors import ConfigError
 from cloud.stores import Stores
 from cloud.stores.dynamodb import DynamoHotStore, DynamoVehicleRegister
+from cloud.stores.dynamodb_ledger import DynamoLedgerStore
 from cloud.stores.dynamodb_state import DynamoAlertStore, DynamoPositionStore
 from cloud.stores.emf import EmfMetrics
 from cloud.stores.s3 import S3Archive, S3AreaSource
@@ -30,6 +32,9 @@ from cloud.stores.sqs import SqsDeadLetterStore
 _CONFIG: Final = Config(
     connect_timeout=3, read_timeout=10, retries={"mode": "standard", "max_attempts": 4}
 )
+
+RUNS_OUTPUT: Final = "RunsTableName"
+"""The template's output that names the ledger's table."""
 
 
 class _Unset:
@@ -73,6 +78,9 @@ def aws_stores(environment: Mapping[str, str], clock: Clock | None = None) -> St
                 retention_days=_days(environment.get("HISTORY_RETENTION_DAYS", "")),
             ),
         ),
+        ledger=port(
+            "RUNS_TABLE", lambda table: DynamoLedgerStore(client("dynamodb"), table, clock)
+        ),
         positions=port(
             "POSITIONS_TABLE", lambda table: DynamoPositionStore(client("dynamodb"), table)
         ),
@@ -86,6 +94,35 @@ def aws_stores(environment: Mapping[str, str], clock: Clock | None = None) -> St
         areas=_areas(environment.get("OPERATING_AREAS_S3", ""), client, clock),
         clock=clock,
     )
+
+
+def ledger_of_stack(stack: str) -> DynamoLedgerStore:
+    """The ledger of a deployed stack, found by its outputs, for reading.
+
+    Raises:
+        ConfigError: there is no such stack here, or it has no ledger.
+    """
+    session: Any = boto3.session.Session()
+    try:
+        described = session.client("cloudformation", config=_CONFIG).describe_stacks(
+            StackName=stack
+        )
+    except (BotoCoreError, ClientError) as error:
+        raise ConfigError(
+            f"cannot look up the stack {stack!r}: {error}",
+            hint="Are you signed in, with the right region? `aws cloudformation list-stacks`"
+            " shows what there is.",
+        ) from error
+    outputs = {
+        one["OutputKey"]: one["OutputValue"] for one in described["Stacks"][0].get("Outputs", [])
+    }
+    if RUNS_OUTPUT not in outputs:
+        raise ConfigError(
+            f"the stack {stack!r} has no output {RUNS_OUTPUT}",
+            hint="Deploy the template of this version; see docs/cloud-deploy.md.",
+        )
+    client = session.client("dynamodb", config=_CONFIG)
+    return DynamoLedgerStore(client, outputs[RUNS_OUTPUT], SystemClock())
 
 
 def _days(text: str) -> int | None:

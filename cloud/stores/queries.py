@@ -12,6 +12,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
+from cloud.accounting.figures import summary
+from cloud.accounting.reconcile import reconcile
 from cloud.clock import from_milliseconds, milliseconds
 from cloud.errors import ConfigError
 from cloud.ports import AlertKind, VehicleRegister
@@ -20,6 +22,7 @@ from cloud.stores.files import FileArchive
 from cloud.stores.histogram import percentile
 from cloud.stores.schema import MIGRATIONS
 from cloud.stores.sqlite import ARCHIVE_NAME, DATABASE_NAME
+from cloud.stores.sqlite_ledger import SqliteLedgerStore
 from contract.messages import format_timestamp
 
 Json = dict[str, Any]
@@ -47,6 +50,7 @@ class Queries:
         self._database = database
         self._archive = archive
         self._register = register
+        self.ledger = SqliteLedgerStore(database)
 
     @classmethod
     def open(cls, data_dir: Path, register: VehicleRegister | None = None) -> Queries:
@@ -73,7 +77,8 @@ class Queries:
         """The account of everything that arrived, as ``milepost-cloud report --json`` prints it.
 
         ``missing`` counts, per run, the sequences from 1 to the highest stored that are not
-        stored, samples and events together.
+        stored, samples and events together. ``account`` is from the ledger, which counts for
+        itself, and knows of more that is missing, and why.
         """
         with self._database.snapshot() as connection:
             runs = connection.execute(_RUNS).fetchall()
@@ -99,6 +104,8 @@ class Queries:
                 "max_sequence": highest,
                 "stored": stored,
             }
+        for vehicle_id, vehicle in vehicles.items():
+            vehicle["account"] = self.account(vehicle_id)
         return {
             "vehicles": list(vehicles.values()),
             "latency_ms": _latency(buckets),
@@ -203,16 +210,10 @@ class Queries:
                 }
             place = (rows[-1][1], rows[-1][2])
 
-    def missing_ranges(self, vehicle_id: str, run_id: str) -> list[tuple[int, int]]:
-        """The gaps of a run from 1 to its highest stored sequence, as (first, last)."""
-        rows = self._database.read(
-            "SELECT previous + 1, sequence - 1 FROM (SELECT sequence,"
-            " LAG(sequence, 1, 0) OVER (ORDER BY sequence) AS previous FROM history"
-            " WHERE vehicle_id = ? AND run_id = ?) WHERE sequence > previous + 1"
-            " ORDER BY sequence",
-            (vehicle_id, run_id),
-        )
-        return [(first, last) for first, last in rows]
+    def account(self, vehicle_id: str) -> Json:
+        """A vehicle's figures: received, missing and why, late, duplicates; from few rows."""
+        heads = self.ledger.heads(vehicle_id)
+        return summary(reconcile(heads, lambda run: self.ledger.ranges(vehicle_id, run)))
 
     def dead_letters(self, limit: int = 1_000) -> list[Json]:
         """Dead letters, newest first.

@@ -3,6 +3,7 @@
 - ``history``: every sample and event once, by identity; samples and events of a run share
   one sequence. ``deliveries`` counts how often the vehicle delivered it; ``received_ms``
   is the first time, ``last_received_ms`` the last.
+- ``run_heads``, ``run_blocks``: the ledger, see :mod:`cloud.accounting`.
 - ``positions``, ``statuses``, ``traffic``: one row per vehicle.
 - ``conditions``, ``alerts``, ``notifications``: the alert life cycle.
 - ``dead_letters``: what broke the contract, once each (``digest``).
@@ -19,6 +20,7 @@ import sqlite3
 from typing import Final
 
 from cloud.stores.database import Migration
+from cloud.stores.sqlite_ledger import add_ledger
 
 _TABLES: Final = (
     """
@@ -150,4 +152,4 @@ def create_shadow_tables(connection: sqlite3.Connection) -> None:
         connection.execute(statement)
 
 
-MIGRATIONS: Final[tuple[Migration, ...]] = (create_tables, create_shadow_tables)
+MIGRATIONS: Final[tuple[Migration, ...]] = (create_tables, create_shadow_tables, add_ledger)

@@ -26,6 +26,7 @@ from cloud.stores.database import Database
 from cloud.stores.files import FileArchive
 from cloud.stores.schema import MIGRATIONS
 from cloud.stores.sqlite_history import SqliteHotStore
+from cloud.stores.sqlite_ledger import SqliteLedgerStore
 from cloud.stores.sqlite_shadows import SqliteShadows
 from cloud.stores.sqlite_state import (
     SqliteAlertStore,
@@ -71,6 +72,7 @@ class SqliteStores(Stores):
         return cls(
             register=Fleet() if register is None else register,
             hot=SqliteHotStore(database),
+            ledger=SqliteLedgerStore(database),
             positions=SqlitePositionStore(database, clock),
             alerts=SqliteAlertStore(database),
             notifier=SqliteNotifier(database, clock),

@@ -19,6 +19,7 @@ from tests.fakes.clock import FakeClock
 REGION = "eu-central-1"
 TABLES = {
     "HISTORY_TABLE": ("history", True),
+    "RUNS_TABLE": ("runs", True),
     "POSITIONS_TABLE": ("positions", False),
     "VEHICLES_TABLE": ("vehicles", False),
     "ALERTS_TABLE": ("alerts", True),

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cloud.accounting.ranges import gaps
 from cloud.errors import ConfigError, StoreError
 from cloud.handlers import archive, detect_anomalies, enrich, track_position
 from cloud.stores.cache import CachedRegister
@@ -76,6 +77,19 @@ def test_the_report_accounts_for_everything_that_arrived(on_one_machine, queries
         "state": "online",
         "mode": "in_trip",
         "backlog_messages": 12,
+        "account": {
+            "runs": 2,
+            "samples": 5,
+            "events": 2,
+            "received": 7,
+            "missing": 3,
+            "waiting": 0,
+            "dropped": 0,
+            "unexplained": 3,
+            "late": 0,
+            "duplicates": 1,
+            "causes": {"unexplained": 3},
+        },
     }
     assert (two["vehicle_id"], two["samples_stored"], two["state"]) == ("van-2", 2, None)
     assert (three["vehicle_id"], three["samples_stored"], three["bytes_received"]) == (
@@ -89,7 +103,7 @@ def test_the_report_accounts_for_everything_that_arrived(on_one_machine, queries
     assert (alert["kind"], alert["resolved_at"], alert["detail"]) == ("battery_low", None, "9 %")
     assert report["archive_rows"] == 9
     assert report["dead_letters"] == 1
-    assert queries.missing_ranges("van-1", kinesis.RUN) == [(6, 8)]
+    assert gaps(queries.ledger.ranges("van-1", kinesis.RUN), 9)[0][:2] == (6, 8)
 
 
 def test_an_empty_installation_reports_nothing(queries):
@@ -109,8 +123,8 @@ def test_missing_sequences_are_exactly_the_gaps(tmp_path_factory, stored):
     handle = enrich.build(stores)
     handle(lambda_event(*(selected(kinesis.sample(sequence=n)) for n in stored)), None)
     queries = Queries.open(stores.data_dir)
-    gaps = queries.missing_ranges("van-1", kinesis.RUN)
-    missing = {n for first, last in gaps for n in range(first, last + 1)}
+    found = gaps(queries.ledger.ranges("van-1", kinesis.RUN), max(stored))
+    missing = {n for gap in found for n in range(gap.first, gap.last + 1)}
     assert missing == set(range(1, max(stored) + 1)) - stored
     (vehicle,) = queries.report()["vehicles"]
     assert vehicle["missing"] == {kinesis.RUN: len(missing)}

@@ -58,8 +58,10 @@ class Statuses(dict):
     ids=["telemetry", "events", "batch", "status"],  # the payloads hold the time of day
 )
 def test_every_topic_goes_where_the_template_sends_it(dispatcher, topic, payload, stream, added):
-    (entry,) = dispatcher.route(message(topic, payload))
+    entry, *others = dispatcher.route(message(topic, payload))
     assert entry.stream == stream
+    # a status goes to the ledger as well
+    assert [other.stream for other in others] == [TELEMETRY] * (stream == STATUS)
     assert entry.partition_key == "van-1"
     document = json.loads(entry.data)
     assert added in document

@@ -32,6 +32,7 @@ TEMPLATE = load_template()
 RESOURCES = TEMPLATE["Resources"]
 SETTLED = {
     "HISTORY_TABLE": "HistoryTable",
+    "RUNS_TABLE": "RunsTable",
     "POSITIONS_TABLE": "PositionsTable",
     "VEHICLES_TABLE": "VehiclesTable",
     "ALERTS_TABLE": "AlertsTable",
@@ -154,7 +155,9 @@ def test_what_is_no_json_goes_to_the_error_action():
 def test_a_status_is_stored_for_its_own_vehicle_and_refused_for_another(payload, stored, refused):
     context = RuleContext("status/12345", timestamp_ms=5, client_id="12345")
     status = rule(MessageKind.STATUS)
-    assert status.actions == (DynamoDbV2Action("VehicleStatusTable"),)
+    table, stream = status.actions
+    assert table == DynamoDbV2Action("VehicleStatusTable")
+    assert isinstance(stream, KinesisAction)
     assert (status.rule.evaluate(payload, context) is not None) is stored
     other = next(found for found in load_rules() if found.name == "milepost_status_refused")
     letter = other.rule.evaluate(payload, context)
@@ -275,7 +278,7 @@ def test_a_vehicle_may_publish_exactly_its_own_topics_as_itself():
 
 def test_tables_are_on_demand_recoverable_and_kept_when_the_stack_goes():
     tables = of_type("AWS::DynamoDB::Table")
-    assert len(tables) == 5
+    assert len(tables) == 6
     for table in tables.values():
         properties = table["Properties"]
         assert table["DeletionPolicy"] == table["UpdateReplacePolicy"] == "Retain"

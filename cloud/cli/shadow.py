@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from cloud.cli.common import AS_JSON, DATA, print_json, print_table
-from cloud.cli.shadow_view import KeyState, Row, asked_for, assignments, flat, known_key, nested, rows
+from cloud.cli.shadow_view import (
+    KeyState,
+    Row,
+    asked_for,
+    assignments,
+    flat,
+    known_key,
+    nested,
+    rows,
+)
 from cloud.errors import ConfigError, ShadowError
 
 if TYPE_CHECKING:

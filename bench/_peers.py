@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import socket
 import statistics
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +28,13 @@ from tests.fakes.pki import Identity, Pki
 ROOT = Path(__file__).resolve().parent.parent
 VEHICLE_ID = "bench-1"
 RUN_ID = "0be1c4a2"
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """A folder on a real disk: in a tmpfs a sync costs nothing."""
+    with tempfile.TemporaryDirectory(prefix="milepost-bench-", dir="/var/tmp") as folder:
+        yield Path(folder)
 
 
 def free_port() -> int:
@@ -102,6 +111,25 @@ def samples(count: int) -> list[Sample]:
         decode_sample(json.dumps(hour[number % len(hour)] | identity | {"sequence": number + 1}))
         for number in range(count)
     ]
+
+
+def cpu_s(pid: int) -> float:
+    """User and system seconds of a process so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def memory_mb(pid: int) -> dict[str, float]:
+    """PSS and RSS in megabytes (10^6 bytes)."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    kib = {line.split(":")[0]: int(line.split()[1]) for line in lines[1:]}
+    return {f"{name.lower()}_mb": round(kib[name] * 1024 / 1e6, 1) for name in ("Pss", "Rss")}
+
+
+def written_bytes(pid: int) -> int:
+    """Bytes that the process caused to be written to disk."""
+    lines = Path(f"/proc/{pid}/io").read_text().splitlines()
+    return int(dict(line.split(": ") for line in lines)["write_bytes"])
 
 
 def spread(rounds: list[float]) -> dict[str, float]:

@@ -27,6 +27,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from _peers import cpu_s, memory_mb, written_bytes
+
 from simulator.can_player import CanPlayer
 from simulator.demo.agent_config import AgentConfig, CanBus, config_text
 from simulator.demo.signals import BUILT_IN
@@ -36,7 +38,6 @@ from simulator.trace import read_trace
 ROOT = Path(__file__).resolve().parent.parent
 TRACES = ROOT / "simulator" / "traces"
 VEHICLE_ID = "bench-1"
-TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager
@@ -73,25 +74,6 @@ def account(runtime_dir: Path) -> dict[str, Any] | None:
             return dict(json.loads(control.makefile("rb").read()))
         except (OSError, ValueError):
             return None
-
-
-def cpu_s(pid: int) -> float:
-    """User and system seconds of a process so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
-
-
-def memory_mb(pid: int) -> dict[str, float]:
-    """PSS and RSS in megabytes (10^6 bytes)."""
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    kib = {line.split(":")[0]: int(line.split()[1]) for line in lines[1:]}
-    return {f"{name.lower()}_mb": round(kib[name] * 1024 / 1e6, 1) for name in ("Pss", "Rss")}
-
-
-def written_bytes(pid: int) -> int:
-    """Bytes that the process caused to be written to disk."""
-    lines = Path(f"/proc/{pid}/io").read_text().splitlines()
-    return int(dict(line.split(": ") for line in lines)["write_bytes"])
 
 
 def measure(folder: Path, duration_s: float) -> dict[str, Any]:

@@ -24,7 +24,6 @@ import os
 import select
 import shutil
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -41,6 +40,7 @@ from _peers import (
     open_delivery,
     progress,
     samples,
+    scratch,
     secured_broker,
     show,
     spread,
@@ -340,15 +340,13 @@ def main() -> None:
     enter("persist-queue", persist_queue, encoded[: max(100, words.messages // 10)])
     enter("bridge", bridge, encoded)
     rates: dict[str, list[float]] = {name: [] for name in contenders}
-    with tempfile.TemporaryDirectory(prefix="milepost-bench-", dir=".") as place:
-        folder = Path(place).resolve()
-        with secured_broker(folder, "max_queued_messages 0") as broker:
-            for number in range(words.rounds):
-                for name, run in contenders.items():
-                    state = folder / f"{name.replace(' ', '-')}-{number}"
-                    state.mkdir()
-                    rates[name].append(run(state, broker))
-                    progress(f"round {number + 1}: {name}: {rates[name][-1]:.0f} messages/s")
+    with scratch() as folder, secured_broker(folder, "max_queued_messages 0") as broker:
+        for number in range(words.rounds):
+            for name, run in contenders.items():
+                state = folder / f"{name.replace(' ', '-')}-{number}"
+                state.mkdir()
+                rates[name].append(run(state, broker))
+                progress(f"round {number + 1}: {name}: {rates[name][-1]:.0f} messages/s")
     medians = {name: spread(found)["median"] for name, found in rates.items()}
     best = max((name for name in medians if name in PAHO), key=lambda name: medians[name])
     figures: dict[str, Any] = {

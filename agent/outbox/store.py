@@ -37,6 +37,9 @@ _COMPACT_PAGES: Final = 64
 """A step of giving pages back: 256 KB moved at most, some 50 ms on a slow card."""
 
 _COMPACT_ABOVE_PAGES: Final = 256
+_COMPACT_BELOW_SHARE: Final = 8
+"""Of the file: what is still used is moved, and each move writes a page; sooner, a backlog
+that is drained would be written anew again and again on its way out."""
 
 
 class Store:
@@ -150,13 +153,15 @@ class Store:
             return int((pages - free) * size), int(pages * size)
 
     def wants_compaction(self) -> bool:
-        """Most of the file is free pages."""
+        """The file is nearly empty."""
         used, allocated = self.space()
-        free = allocated - used
-        return free > max(_COMPACT_ABOVE_PAGES * PAGE_BYTES, allocated // 2)
+        return (
+            allocated - used > _COMPACT_ABOVE_PAGES * PAGE_BYTES
+            and used < allocated // _COMPACT_BELOW_SHARE
+        )
 
     def compact(self) -> bool:
-        """Give a few free pages back, once most are free; whether there is more to do.
+        """Give a few free pages back, once the file is nearly empty; whether there is more to do.
 
         A file at its bound keeps its free pages: they are wanted again at once.
         """

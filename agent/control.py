@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import click
 
+from agent.account import imbalance
 from agent.cli_common import config_option, fail
 from agent.errors import AgentError, ControlError, StateError
 
@@ -142,7 +143,11 @@ def readable(account: dict[str, Any]) -> str:
     """The account for a person, one fact a line."""
     dropped = ", ".join(f"{n} {reason}" for reason, n in account["dropped_messages"].items())
     created = account.get("samples_created", 0) + account.get("events_created", 0)
-    settled = account.get("samples_acknowledged", 0) + account.get("events_acknowledged", 0)
+    left = account.get("inherited_messages", 0)
+    inherited = f", and {left} left by earlier runs" if left else ""
+    settled = sum(
+        account.get(f"{kind}_acknowledged", 0) for kind in ("samples", "events", "inherited")
+    )
     interval_s = account.get("sample_interval_s")
     lines = [
         ("vehicle", f"{account['vehicle_id']}, run {account['run_id']}"),
@@ -157,11 +162,14 @@ def readable(account: dict[str, Any]) -> str:
                 else ""
             ),
         ),
-        ("created", f"{created} messages"),
+        ("created", f"{created} messages{inherited}"),
         ("acknowledged", f"{settled} messages"),
         ("waiting", f"{account['backlog_messages']} messages"),
         ("dropped", dropped or "none"),
     ]
+    lost = imbalance(account) if "inherited_messages" in account else 0
+    if lost:
+        lines.append(("UNACCOUNTED", f"{lost} messages are in none of these: see the log"))
     if "time_quality" in account:
         waits = ", messages wait for GPS or NTP" if account.get("waits_for_time") else ""
         lines.append(("time", f"{account['time_quality']}{waits}"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, Final
@@ -16,6 +16,7 @@ from agent.config import BrokerSettings, BudgetSettings, DeliverySettings, Outbo
 from agent.engine.rate import Rate
 from agent.errors import StateError
 from agent.outbox import Eviction, Kind, Message, Outbox, Store, Untimed
+from agent.outbox.run_drops import DropTotal as Dropped
 from agent.ports import Clock, Exchange, TimeBase, Transport
 from agent.publisher import OutboxWriter, Publisher, PublisherLimits, PublisherThread
 from agent.time_watch import TimeWatch
@@ -23,6 +24,7 @@ from agent.transport.endpoint import Endpoint, Will
 from agent.transport.paho_transport import PahoTransport
 from agent.transport.tls import Credentials
 from contract import (
+    DropTotal,
     Event,
     MessageKind,
     PreviousRun,
@@ -37,6 +39,9 @@ from contract import (
 LOG = logging.getLogger("agent.delivery")
 
 OUTBOX_FILE: Final = "outbox.db"
+STATUS_DROPS: Final = 16
+"""Totals in a status: about 2 KB; the others were told by events."""
+
 _MEGABYTE: Final = 1_000_000
 _DAY_S: Final = 86_400.0
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -220,9 +225,10 @@ class Delivery:
         """
         return min(self._publisher_thread.last_round_s, self._writer_thread.last_round_s)
 
-    def take_unreported_drops(self) -> dict[str, int]:
+    def take_unreported_drops(self) -> list[dict[str, Any]]:
         """Drops by reason since the last call, of earlier runs too; for a ``dropped`` event."""
-        return self.outbox.take_unreported_drops()
+        totals = _told(self.outbox.take_unreported_drops())
+        return [total.model_dump(mode="json", exclude_none=True) for total in totals]
 
     def account(self) -> dict[str, Any]:
         """The delivery's half of the account; from any thread."""
@@ -287,12 +293,18 @@ class Delivery:
             pass
 
     def _find_previous_run(self) -> PreviousRun | None:
-        known = [run for run in (self.outbox.previous_run, read_last_run(self._state_dir)) if run]
+        ended = read_last_run(self._state_dir)  # written last of all, by a run that ends in order
+        known = [run for run in (self.outbox.previous_run, ended) if run]
         if not known:
             return None
         run_id = known[0][0]  # the outbox notes each start, so it knows of a run that crashed
         last_sequence = max(sequence for run, sequence in known if run == run_id)
-        return PreviousRun(run_id=run_id, last_sequence=last_sequence)
+        orderly = ended is not None and ended[0] == run_id
+        return PreviousRun(
+            run_id=run_id,
+            last_sequence=last_sequence,
+            unflushed_s=0.0 if orderly else self.outbox.flush_interval_s,
+        )
 
     def _note_first_ack(self) -> None:
         self._first_publish_s = round(process_age_s(), 3)
@@ -324,5 +336,20 @@ class Delivery:
             acknowledged_messages=acknowledged,
             backlog_messages=tally.waiting,
             dropped_messages=tally.dropped or None,
+            drops=_told(self.outbox.drop_totals())[-STATUS_DROPS:] or None,
             previous_run=self._previous_run,
         )
+
+
+def _told(totals: Iterable[Dropped]) -> tuple[DropTotal, ...]:
+    """In the contract's form."""
+    return tuple(
+        DropTotal(
+            run_id=total.run_id or None,
+            reason=total.reason,
+            total_messages=total.messages,
+            first_sequence=total.first or None,
+            last_sequence=total.last or None,
+        )
+        for total in totals
+    )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -64,7 +64,7 @@ class Engine:
         trips: TripKeeper,
         recorder: Recorder,
         on_rate: OnRate,
-        take_unreported_drops: Callable[[], dict[str, int]],
+        take_unreported_drops: Callable[[], Sequence[dict[str, Any]]],
         budget_stages: Callable[[], Mapping[Budget, Stage]] = lambda: NO_LIMIT,
         take_budget_changes: Callable[[], list[Change]] = list,
     ) -> None:
@@ -203,9 +203,8 @@ class Engine:
             self._emit(EventType.FAULT_CLEARED, view, {"code": code})
         if now_s - self._drops_asked_s >= DROPS_S:
             self._drops_asked_s = now_s
-            drops = self._take_unreported_drops()
-            if drops:
-                self._emit(EventType.DROPPED, view, dict(drops))
+            for total in self._take_unreported_drops():
+                self._emit(EventType.DROPPED, view, total)
         fall_mps2 = self._braking.observe(view.speed_kmh, view.speed_measured_s)
         if fall_mps2 is not None:
             details = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from agent.outbox.message import Kind, Message
+from agent.outbox.run_drops import DropTotal
 
 Row = tuple[int, str, int, int | None, bytes]
 """``(id, run_id, sequence, taken_ms, payload)``."""
@@ -60,6 +61,7 @@ class Batch:
     refused: list[tuple[Message, str]] = field(default_factory=list)
     drops: dict[str, int] = field(default_factory=dict)
     reported: dict[str, int] = field(default_factory=dict)
+    run_drops: list[DropTotal] = field(default_factory=list)
     rewrites: list[Rewrite] = field(default_factory=list)
     sweeps: list[Sweep] = field(default_factory=list)
     salvaged: dict[Kind, list[Row]] = field(default_factory=dict)
@@ -72,6 +74,7 @@ class Batch:
             or self.refused
             or self.drops
             or self.reported
+            or self.run_drops
             or self.rewrites
             or self.sweeps
             or self.jobs
@@ -86,5 +89,6 @@ class Contents:
     last_id: int
     previous_run: tuple[str, int] | None
     unreported_drops: dict[str, int]
+    run_drops: list[DropTotal]
     sweeps: dict[str, Sweep]
     jobs: list[SalvageJob]

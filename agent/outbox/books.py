@@ -11,6 +11,7 @@ import threading
 
 from agent.outbox.lanes import Lanes
 from agent.outbox.message import DropReason, Message
+from agent.outbox.run_drops import RunDrops
 from agent.outbox.tally import Drops, Tally
 from agent.outbox.untimed import Untimed
 from agent.ports import Clock
@@ -28,6 +29,7 @@ class Books:
         self.lanes = Lanes()
         self.tally = Tally()
         self.drops = Drops()
+        self.run_drops = RunDrops()
         self.refused: list[tuple[Message, str]] = []
         self.limbo: dict[str, int] = {}
         """Rows that wait in damaged files, by the file's name."""
@@ -44,6 +46,7 @@ class Books:
     def drop(self, message: Message, reason: DropReason) -> None:
         """It is given up and counted."""
         self.settle(message)
+        self.run_drops.add(reason, [(message.run_id, message.sequence)])
         self.count_drops(reason, 1)
 
     def count_drops(self, reason: DropReason, messages: int) -> None:

@@ -11,7 +11,7 @@ where it was before.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from math import ceil
@@ -112,7 +112,10 @@ class Bounds:
         held, gone = self._ledger.in_use(Kind.SAMPLE)
         points = [point(*row) for row in rows if row[0] not in gone]
         chosen = thin(points, sweep.level, held)
-        evicted = self._ledger.evict(Kind.SAMPLE, chosen, DropReason.THINNED)
+        identities = {row[0]: (row[1], row[2]) for row in rows}
+        evicted = self._ledger.evict(
+            Kind.SAMPLE, {row: identities[row] for row in chosen}, DropReason.THINNED
+        )
         if evicted:
             self._tell(DropReason.THINNED)
             left = [row for row in rows[1:-1] if row[0] not in evicted and row[0] not in gone]
@@ -129,8 +132,8 @@ class Bounds:
         """
         evicted = 0
         for kind in (Kind.SAMPLE,) if spare_events else Kind:
-            oldest = [row for row, _ in self._oldest(kind, wanted - evicted)]
-            evicted += self._evict(kind, oldest, DropReason.OUTBOX_FULL)
+            oldest = self._oldest(kind, wanted - evicted)
+            evicted += self._evict(kind, _identities(oldest), DropReason.OUTBOX_FULL)
         return evicted
 
     def _by_age(self, batch: Batch) -> None:
@@ -145,8 +148,9 @@ class Bounds:
         for share, level in FADE:
             full |= self._fade(batch, level, self._eviction.fade_before_ms(share, now_ms))
         for kind in Kind:
-            expired = self._eviction.expired(self._oldest(kind, AGE_CHECK_ROWS), now_ms)
-            self._evict(kind, expired, DropReason.EXPIRED)
+            oldest = self._oldest(kind, AGE_CHECK_ROWS)
+            expired = self._eviction.expired([entry[:2] for entry in oldest], now_ms)
+            self._evict(kind, _identities(oldest[: len(expired)]), DropReason.EXPIRED)
             full |= len(expired) == AGE_CHECK_ROWS
         if full:
             self._eviction.next_age_check_s = now_s
@@ -164,13 +168,13 @@ class Bounds:
             self._thin(batch, sweep, rows[:old])
         return old == WINDOW_ROWS
 
-    def _oldest(self, kind: Kind, rows: int) -> list[tuple[int, int | None]]:
+    def _oldest(self, kind: Kind, rows: int) -> list[Oldest]:
         held, gone = self._ledger.in_use(kind)
         skip = held | gone
         oldest = self._store.oldest(kind, rows + len(skip)) if rows > 0 else []
         return [entry for entry in oldest if entry[0] not in skip][:rows]
 
-    def _evict(self, kind: Kind, rows: Iterable[int], reason: DropReason) -> int:
+    def _evict(self, kind: Kind, rows: Mapping[int, tuple[str, int]], reason: DropReason) -> int:
         evicted = self._ledger.evict(kind, rows, reason)
         if evicted:
             self._tell(reason)
@@ -183,3 +187,11 @@ class Bounds:
             self._told_s[reason] = now_s
             total = self._ledger.tally().dropped[reason.value]
             LOG.warning("messages are dropped (%s), %d so far", reason.value, total)
+
+
+Oldest = tuple[int, int | None, str, int]
+"""``(id, taken_ms, run_id, sequence)``."""
+
+
+def _identities(oldest: Iterable[Oldest]) -> dict[int, tuple[str, int]]:
+    return {row: (run_id, sequence) for row, _, run_id, sequence in oldest}

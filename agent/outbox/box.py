@@ -6,6 +6,7 @@ calls ``flush``, and ``open`` and ``close`` are called while that thread does no
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterable
 
@@ -15,11 +16,14 @@ from agent.outbox.eviction import Eviction
 from agent.outbox.faults import StoreError
 from agent.outbox.ledger import Ledger
 from agent.outbox.message import Kind, Message
+from agent.outbox.run_drops import DropTotal
 from agent.outbox.store import Store
 from agent.outbox.tally import Tally
 from agent.outbox.untimed import Untimed
 from agent.outbox.writer import MEMORY_LIMIT_MESSAGES, Writer
 from agent.ports import Clock, TimeBase
+
+LOG = logging.getLogger("agent.outbox")
 
 
 class Outbox:
@@ -106,13 +110,28 @@ class Outbox:
                     rows = self._store.read(kind, self._ledger.cursor(kind), wanted)
                     found, some_wait = self._ledger.claim_rows(kind, rows)
                     claimed.extend(found)
-                    if some_wait or len(rows) < wanted:
+                    if some_wait:
+                        break
+                    if len(rows) < wanted:
+                        self._notice_what_vanished(kind)
                         break
         except StoreError as error:
             self.give_back(claimed)
             self._writer.note_trouble(error)
             return []
         return claimed
+
+    def _notice_what_vanished(self, kind: Kind) -> None:
+        """All rows were read; what should be there and is not will never be sent."""
+        vanished = self._ledger.count_vanished(kind)
+        if vanished:
+            LOG.error(
+                "%d %s are gone from the outbox's file, neither sent nor dropped by the agent;"
+                " the account does not balance by them",
+                vanished,
+                kind.value,
+            )
+            self._store.forget_vanished(kind, vanished)
 
     def acknowledge(self, messages: Iterable[Message]) -> None:
         """The broker has them: they leave memory now and the disk at the next commit."""
@@ -170,9 +189,13 @@ class Outbox:
         """Of ``waiting``, those that are still in a damaged file."""
         return self._ledger.in_salvage()
 
-    def take_unreported_drops(self) -> dict[str, int]:
-        """Drops by reason that no ``dropped`` event has told of; the caller now tells."""
+    def take_unreported_drops(self) -> list[DropTotal]:
+        """The totals that grew since a ``dropped`` event told of them; the caller now tells."""
         return self._ledger.take_unreported_drops()
+
+    def drop_totals(self) -> list[DropTotal]:
+        """What was given up of each run, in all, over restarts; what grew last stands last."""
+        return self._ledger.drop_totals()
 
     # --- the writer's side ---------------------------------------------------------
 

@@ -8,6 +8,7 @@ from typing import Final
 
 from agent.outbox.batch import Batch, Rewrite
 from agent.outbox.message import Kind, ranges
+from agent.outbox.run_drops import KEPT_TOTALS
 from agent.outbox.salvage_jobs import insert_salvaged, write_job
 
 _REFRESH_COUNT_AFTER_ROWS: Final = 1_000
@@ -43,6 +44,18 @@ def apply(connection: sqlite3.Connection, batch: Batch, counts: RowCounts) -> No
             f"INSERT INTO drops (reason, {column}) VALUES (?, ?)"  # noqa: S608  two literals
             f" ON CONFLICT (reason) DO UPDATE SET {column} = {column} + excluded.{column}",
             list(numbers.items()),
+        )
+    if batch.run_drops:
+        # a new rowid each: what grew last stands last
+        connection.executemany(
+            "INSERT OR REPLACE INTO run_drops (run_id, reason, messages, first, last)"
+            " VALUES (?, ?, ?, ?, ?)",
+            batch.run_drops,
+        )
+        connection.execute(
+            "DELETE FROM run_drops WHERE rowid NOT IN"
+            " (SELECT rowid FROM run_drops ORDER BY rowid DESC LIMIT ?)",
+            (KEPT_TOTALS,),
         )
     connection.executemany(
         "INSERT OR REPLACE INTO sweeps VALUES (?, ?, ?)",

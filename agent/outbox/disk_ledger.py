@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Final
 
-from agent.outbox.batch import Batch
+from agent.outbox.batch import Batch, Contents
 from agent.outbox.books import Books
 from agent.outbox.message import DropReason, Kind
+from agent.outbox.run_drops import DropTotal
 from agent.outbox.tally import Tally
 from agent.outbox.untimed import Step
 
@@ -62,14 +63,15 @@ class DiskLedger:
 
     # --- commits -------------------------------------------------------------------
 
-    def adopt(self, messages: dict[Kind, int], last_id: int, unreported: dict[str, int]) -> None:
+    def adopt(self, contents: Contents) -> None:
         """A file was opened that holds these; under ``claim_lock``."""
         with self._lock:
-            found = sum(messages.values())
-            self._books.lanes.adopt(messages, last_id)
+            found = sum(contents.messages.values())
+            self._books.lanes.adopt(contents.messages, contents.last_id)
             self._books.tally.inherited += found
             self._books.tally.waiting += found
-            self._books.drops.inherit(unreported)
+            self._books.drops.inherit(contents.unreported_drops)
+            self._books.run_drops.find(contents.run_drops, contents.unreported_drops)
 
     def due_s(self, flush_interval_s: float, allowance_s: float) -> float | None:
         """When a flush is due (monotonic); None when nothing needs one."""
@@ -94,6 +96,7 @@ class DiskLedger:
                 books.refused[:],
                 drops,
                 reported,
+                books.run_drops.unsaved(),
             )
 
     def committed(self, batch: Batch, hold_live_s: float) -> None:
@@ -104,6 +107,7 @@ class DiskLedger:
             books.lanes.committed(batch.inserts, batch.deletes, held_since_s)
             del books.refused[: len(batch.refused)]
             books.drops.saved(batch.drops, batch.reported)
+            books.run_drops.saved(batch.run_drops)
             books.dirty_since_s = None
             if any(books.lanes.gone.values()) or books.refused or any(books.drops.unsaved()):
                 books.dirty()
@@ -128,11 +132,17 @@ class DiskLedger:
         with self._lock:
             return set(self._books.lanes.held[kind]), set(self._books.lanes.gone[kind])
 
-    def evict(self, kind: Kind, rows: Iterable[int], reason: DropReason) -> set[int]:
-        """Give up rows of the backlog; those that really were backlog."""
+    def evict(
+        self, kind: Kind, rows: Mapping[int, tuple[str, int]], reason: DropReason
+    ) -> set[int]:
+        """Give up rows of the backlog; those that really were backlog.
+
+        ``rows`` says which ``(run_id, sequence)`` each of them is.
+        """
         with self._lock:
             evicted = self._books.lanes.evict(kind, rows)
             self._books.tally.waiting -= len(evicted)
+            self._books.run_drops.add(reason, [rows[row] for row in evicted])
             self._books.count_drops(reason, len(evicted))
             return evicted
 
@@ -150,14 +160,17 @@ class DiskLedger:
             lost = lanes.forget_disk()
             self._books.limbo[file] = lost
             self._books.drops.on_new_file()
+            self._books.run_drops.on_new_file()
             self.needs_flush.set()
             return lost, skip
 
-    def inherit_unsaved_drops(self, unreported: dict[str, int]) -> None:
+    def inherit_unsaved_drops(self, unreported: dict[str, int], totals: list[DropTotal]) -> None:
         """Drops that a damaged file knew of and the new one does not."""
         with self._lock:
             self._books.drops.inherit(unreported)
             self._books.drops.on_new_file()
+            self._books.run_drops.find(totals, unreported)
+            self._books.run_drops.on_new_file()
             if any(self._books.drops.unsaved()):
                 self._books.dirty()
 
@@ -175,4 +188,5 @@ class DiskLedger:
             # more than was expected may have been found in its place
             lost += self._books.limbo.pop(file, 0)
             self._books.tally.waiting -= lost
+            self._books.run_drops.add_unknown(DropReason.DAMAGED, lost)
             self._books.count_drops(DropReason.DAMAGED, lost)

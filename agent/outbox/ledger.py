@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from agent.outbox.batch import Row
 from agent.outbox.books import Books
 from agent.outbox.message import DropReason, Kind, Message, Place
+from agent.outbox.run_drops import DropTotal
 from agent.outbox.tally import Tally
 from agent.ports import TimeBase
 
@@ -64,6 +65,22 @@ class Ledger:
                 cursor = self._lanes.cursor
                 cursor[kind] = self._untimed.skip_to(kind, cursor[kind])
             return claimed, some_wait
+
+    def count_vanished(self, kind: Kind) -> int:
+        """All rows behind the cursor were claimed: any that still count are not there.
+
+        They wait no more, and nothing else is said of them: the books do not balance then,
+        which tells that somebody else deleted them. Under ``claim_lock``.
+        """
+        with self._lock:
+            if self._untimed.waiting or self._untimed.nothing_behind(
+                kind, self._lanes.cursor[kind]
+            ):
+                return 0
+            vanished = max(0, self._lanes.backlog(kind))
+            self._lanes.on_disk[kind] -= vanished
+            self._books.tally.waiting -= vanished
+            return vanished
 
     def cursor(self, kind: Kind) -> int:
         """Where the backlog's reader stands."""
@@ -160,10 +177,14 @@ class Ledger:
         with self._lock:
             return sum(self._books.limbo.values())
 
-    def take_unreported_drops(self) -> dict[str, int]:
-        """Drops by reason that no event has told of; the caller now tells."""
+    def take_unreported_drops(self) -> list[DropTotal]:
+        """The totals that grew since an event told of them; the caller now tells."""
         with self._lock:
-            taken = self._books.drops.take_unreported()
-            if taken:
+            if self._books.drops.take_unreported():
                 self._books.dirty()
-            return taken
+            return self._books.run_drops.take_untold()
+
+    def drop_totals(self) -> list[DropTotal]:
+        """What was given up of each run, in all; what grew last stands last."""
+        with self._lock:
+            return self._books.run_drops.totals()

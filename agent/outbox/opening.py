@@ -11,10 +11,20 @@ from agent.outbox.commit import RowCounts
 from agent.outbox.connection import make_compactable
 from agent.outbox.faults import StoreError, StoreFault
 from agent.outbox.message import Kind
+from agent.outbox.run_drops import DropTotal
 from agent.outbox.salvage_jobs import read_job
 
 _KEPT_RUNS: Final = 10
-_SMALL_TABLES: Final = ("refused", "drops", "counts", "runs", "sweeps", "salvages", "time_bases")
+_SMALL_TABLES: Final = (
+    "refused",
+    "drops",
+    "run_drops",
+    "counts",
+    "runs",
+    "sweeps",
+    "salvages",
+    "time_bases",
+)
 
 
 def look_inside(
@@ -47,10 +57,25 @@ def look_inside(
         counts.last_id,
         previous,
         unreported,
+        read_totals(connection),
         {row[0]: Sweep(*row) for row in connection.execute("SELECT * FROM sweeps")},
         [read_job(row) for row in connection.execute("SELECT * FROM salvages WHERE NOT done")],
     )
     return contents, counts
+
+
+def read_totals(connection: sqlite3.Connection) -> list[DropTotal]:
+    """What was given up of each run, as far as the file knows.
+
+    Raises:
+        sqlite3.Error: as SQLite gives it.
+    """
+    return [
+        DropTotal(*row)
+        for row in connection.execute(
+            "SELECT run_id, reason, messages, first, last FROM run_drops ORDER BY rowid"
+        )
+    ]
 
 
 def _check_small_tables(connection: sqlite3.Connection, path: Path) -> None:

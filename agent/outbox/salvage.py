@@ -20,8 +20,10 @@ from agent.outbox.connection import connect_reader
 from agent.outbox.disk_ledger import DiskLedger
 from agent.outbox.faults import StoreError, store_errors
 from agent.outbox.message import Kind, ranges
+from agent.outbox.opening import read_totals
 from agent.outbox.pages import Pages
 from agent.outbox.rescue import messages_in
+from agent.outbox.run_drops import DropTotal
 from agent.outbox.salvage_jobs import mark_salvaged, unsalvaged_files
 from agent.outbox.store import Store
 
@@ -62,8 +64,8 @@ class Salvage:
                 self._jobs[file.name] = progress[file.name]
             elif file.name not in self._jobs:
                 job = SalvageJob(file.name)
-                job.expected, unreported = _what_it_says(file)
-                self._ledger.inherit_unsaved_drops(unreported)
+                job.expected, unreported, totals = _what_it_says(file)
+                self._ledger.inherit_unsaved_drops(unreported, totals)
                 self._jobs[file.name] = job
 
     def step(self) -> None:
@@ -133,13 +135,14 @@ def _within(found: Ranges, row: int) -> bool:
     return index >= 0 and row <= found[index][1]
 
 
-def _what_it_says(file: Path) -> tuple[int | None, dict[str, int]]:
-    """How many messages a damaged file counted and which drops it knew of, if it can say."""
+def _what_it_says(file: Path) -> tuple[int | None, dict[str, int], list[DropTotal]]:
+    """How many messages a damaged file counted, which drops nobody was told of, and all drops."""
     expected: int | None = None
     unreported: dict[str, int] = {}
+    totals: list[DropTotal] = []
     try:
         if not file.exists() or not file.stat().st_size:
-            return None, {}  # SQLite deletes the log of an empty file, even when it only reads
+            return None, {}, []  # SQLite deletes the log of an empty file, even when it only reads
         with closing(connect_reader(file)) as db:
             unreported = dict(
                 db.execute(
@@ -154,6 +157,7 @@ def _what_it_says(file: Path) -> tuple[int | None, dict[str, int]]:
                 ).fetchall()
                 if kind in set(Kind)
             )
+            totals = read_totals(db)
     except (sqlite3.Error, OSError, TypeError, ValueError):
         LOG.warning("how much %s held is not known for sure", file)
-    return expected, unreported
+    return expected, unreported, totals

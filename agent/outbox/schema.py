@@ -5,6 +5,7 @@
     samples, events   id, run_id, sequence, taken_ms, payload   one waiting message a row
     refused           id, kind, run_id, sequence, reason, payload   set aside, newest 200
     drops             reason, messages, reported    given up since the file was made
+    run_drops         run_id, reason, messages, first, last     the same by run, newest last
     counts            kind, as_of_id, messages      rows with id <= as_of_id
     runs              number, run_id, last_sequence     the newest few runs of the agent
     sweeps            name, position, level         how far each thinning has come
@@ -102,11 +103,23 @@ def _m0004_thinning_and_salvage(db: Database) -> None:
     )
 
 
+def _m0005_run_drops(db: Database) -> None:
+    db.create_table(
+        "run_drops",
+        {"run_id": str, "reason": str, "messages": int, "first": int, "last": int},
+        pk=("run_id", "reason"),
+        not_null={"messages", "first", "last"},
+    )
+    # of which runs these were was not noted
+    db.execute("INSERT INTO run_drops SELECT '', reason, messages, 0, 0 FROM drops")
+
+
 MIGRATIONS: Final[tuple[Callable[[Any], None], ...]] = (
     _m0001_messages,
     _m0002_accounts,
     _m0003_time_bases,
     _m0004_thinning_and_salvage,
+    _m0005_run_drops,
 )
 """Append only: the position in this tuple is the version."""
 

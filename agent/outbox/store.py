@@ -105,6 +105,11 @@ class Store:
         disk = os.statvfs(self.path.parent)
         return disk.f_bavail * disk.f_frsize < _RESERVE_BYTES
 
+    def forget_vanished(self, kind: Kind, rows: int) -> None:
+        """So many rows were counted and are not there; the file says so from the next commit on."""
+        with self._write_lock:
+            self._counts.messages[kind] -= rows
+
     def read(self, kind: Kind, after: int, limit: int) -> list[Row]:
         """Rows behind ``after``, oldest first."""
         with self._read_lock, store_errors(f"cannot read {self.path}"):
@@ -118,13 +123,13 @@ class Store:
                 (after, limit),
             ).fetchall()
 
-    def oldest(self, kind: Kind, limit: int) -> list[tuple[int, int | None]]:
-        """``(id, taken_ms)`` of the oldest rows."""
+    def oldest(self, kind: Kind, limit: int) -> list[tuple[int, int | None, str, int]]:
+        """``(id, taken_ms, run_id, sequence)`` of the oldest rows."""
         with self._write_lock, store_errors(f"cannot read {self.path}"):
             return (
                 self._writing()
                 .execute(
-                    f"SELECT id, taken_ms FROM {kind.value} ORDER BY id LIMIT ?",  # noqa: S608  an enum
+                    f"SELECT id, taken_ms, run_id, sequence FROM {kind.value} ORDER BY id LIMIT ?",  # noqa: S608  an enum
                     (limit,),
                 )
                 .fetchall()

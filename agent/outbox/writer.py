@@ -81,7 +81,7 @@ class Writer:
         # first, as it may fail; the rest does not
         self._untimed.opened(self._store, contents.last_id)
         with self._ledger.claim_lock:
-            self._ledger.adopt(contents.messages, contents.last_id, contents.unreported_drops)
+            self._ledger.adopt(contents)
         self.previous_run = contents.previous_run or self.previous_run
         self._bounds.reset(contents.sweeps)
         self._salvage.find(contents.jobs)

@@ -120,6 +120,7 @@ def test_the_status_names_the_run_before_and_where_it_ended(start):
     wait(lambda: statuses(transport))
     previous = statuses(transport)[0].previous_run
     assert (previous.run_id, previous.last_sequence) == ("0000000a", 3)
+    assert previous.unflushed_s == 1.0, "no last-run.json: nobody knows that it ended in order"
 
 
 def test_the_run_before_is_known_from_last_run_json_when_the_outbox_is_gone(start, tmp_path):
@@ -132,6 +133,24 @@ def test_the_run_before_is_known_from_last_run_json_when_the_outbox_is_gone(star
     wait(lambda: statuses(transport))
     previous = statuses(transport)[0].previous_run
     assert (previous.run_id, previous.last_sequence) == ("00000099", 41)
+    assert previous.unflushed_s == 0
+
+
+def test_status_and_dropped_event_tell_what_was_given_up_of_which_run(start):
+    transport = FakeTransport(auto_ack=False)
+    delivery = start(transport, run_id="0000000a")
+    for sequence in (5, 6):
+        delivery.record_sample(make_sample(sequence, RealTime(), "0000000a"))
+    wait(lambda: delivery.outbox.waiting() == 2)
+    # what the publisher holds is its own; settled messages are passed over
+    held = [m for lane in delivery.outbox._ledger._lanes.unwritten.values() for m in (lane,)]
+    for message in held:
+        delivery.outbox.refuse(message, "too large")
+    (event,) = delivery.take_unreported_drops()
+    assert event["run_id"] == "0000000a"
+    assert (event["reason"], event["total_messages"]) == ("refused", len(held))
+    status = decode_status(delivery._make_online_status())
+    assert [total.model_dump(exclude_none=True) for total in status.drops] == [event]
 
 
 def test_two_agents_cannot_use_one_state_directory(start):

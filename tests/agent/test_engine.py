@@ -197,16 +197,16 @@ def test_faults_come_from_codes_and_from_sources(tmp_path):
 
 
 def test_battery_low_and_drops_are_told_by_events(tmp_path):
-    told = [{"outbox_full": 7}]
+    told = [[{"reason": "outbox_full", "total_messages": 7}]]
     rig = Rig(
         tmp_path,
         FixedReader(**{"battery.percent": 12.0}),
-        drops=lambda: told.pop() if told else {},
+        drops=lambda: told.pop() if told else [],
     )
     rig.run(15)
     assert sorted(rig.recorder.event_types()) == ["battery_low", "dropped"]
     dropped = next(event for event in rig.recorder.events if event.event_type == "dropped")
-    assert dropped.details == {"outbox_full": 7}
+    assert dropped.details == {"reason": "outbox_full", "total_messages": 7}
 
 
 def test_a_trip_keeps_its_id_across_a_restart_in_the_middle(tmp_path):

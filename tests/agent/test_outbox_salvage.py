@@ -9,6 +9,7 @@ import sqlite3
 import pytest
 
 from agent.outbox import DropReason, Kind
+from agent.outbox.run_drops import DropTotal
 from agent.outbox.salvage_jobs import kept_files
 from agent.outbox.verify import verify
 from tests.fakes.outbox_bench import RUN, Bench, sequences
@@ -181,7 +182,7 @@ def test_damage_found_while_running_costs_the_rows_of_the_bad_pages_alone(tmp_pa
     assert sent[:-1] == sorted(sent[:-1])
     bench.flush()
     assert bench.outbox.waiting() == 0
-    assert bench.outbox.take_unreported_drops() == {"damaged": lost}
+    assert bench.outbox.take_unreported_drops() == [DropTotal("", "damaged", lost, 0, 0)]
     bench.outbox.close()
 
 

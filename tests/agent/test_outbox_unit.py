@@ -11,6 +11,7 @@ from agent.outbox import (
     Store,
 )
 from agent.outbox import store as store_module
+from agent.outbox.run_drops import DropTotal
 from contract import TimeQuality
 from tests.fakes.outbox_bench import RUN, Bench, message, sequences
 
@@ -272,12 +273,52 @@ def test_drops_that_no_event_told_of_are_told_after_a_restart_once(tmp_path):
     first.flush()
     first.outbox.close()
     second = Bench(tmp_path, run_id="00000002")
-    assert second.outbox.take_unreported_drops() == {"refused": 1}
+    assert second.outbox.take_unreported_drops() == [DropTotal(RUN, "refused", 1, 1, 1)]
     second.flush()
     second.outbox.close()
     third = Bench(tmp_path, run_id="00000003")
-    assert third.outbox.take_unreported_drops() == {}
+    assert third.outbox.take_unreported_drops() == []
     assert third.outbox.tally().imbalance() == 0
+    assert third.outbox.drop_totals() == [DropTotal(RUN, "refused", 1, 1, 1)]
+
+
+def test_drops_are_totalled_by_run_and_reason_over_restarts(tmp_path):
+    first = Bench(tmp_path)
+    first.put(4, 7)
+    for claimed in first.outbox.claim_live(Kind.SAMPLE, 2):
+        first.outbox.refuse(claimed, "too large")
+    first.put(9)
+    first.flush()
+    first.outbox.close()
+    second = Bench(tmp_path, run_id="00000002")
+    second.outbox.refuse(second.backlog()[0], "too large")
+    second.put(2)
+    second.outbox.refuse(second.outbox.claim_live(Kind.SAMPLE)[0], "too large")
+    totals = [
+        DropTotal(RUN, "refused", 3, 4, 9),
+        DropTotal("00000002", "refused", 1, 2, 2),
+    ]
+    assert second.outbox.drop_totals() == totals
+    second.flush()
+    second.outbox.close()
+    assert Bench(tmp_path, run_id="00000003").outbox.drop_totals() == totals
+
+
+def test_a_row_that_somebody_else_deleted_waits_no_more_and_the_books_tell(bench, caplog):
+    bench.put(*range(1, 11))
+    bench.flush()
+    with sqlite3.connect(bench.path) as db:
+        db.execute("DELETE FROM samples WHERE sequence IN (3, 4)")
+    claimed = bench.backlog()
+    assert [one.sequence for one in claimed] == [1, 2, *range(5, 11)]
+    assert bench.outbox.waiting() == 8
+    assert bench.outbox.tally().imbalance() == 2
+    assert "2 samples are gone from the outbox's file" in caplog.text
+    bench.outbox.acknowledge(claimed)
+    bench.flush()
+    bench.outbox.close()
+    again = Bench(bench.path.parent, run_id="00000002")
+    assert (again.outbox.waiting(), again.outbox.tally().imbalance()) == (0, 0)
 
 
 def test_the_log_stays_small_however_much_is_written(bench):

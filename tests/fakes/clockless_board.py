@@ -113,7 +113,7 @@ class Process:
             trips=TripKeeper(board.state, boot_id=board.boot_id, resume_s=900),
             recorder=self,
             on_rate=self.delivery.set_rate,
-            take_unreported_drops=dict,
+            take_unreported_drops=list,
         )
         self.truths = {}
         self.outbox.open()

@@ -13,6 +13,7 @@ from agent.account import (
     process_age_s,
     read_last_run,
 )
+from agent.budgets import Budget
 from agent.control import ControlServer, ask
 from agent.engine.rate import Rate
 from agent.errors import ControlError, StateError
@@ -291,6 +292,18 @@ def test_status_prints_for_people_and_as_json(short_dir):
     assert json.loads(as_json.output) == ACCOUNT
 
 
+def test_status_says_which_budget_keeps_the_rate_down(start):
+    delivery = start(FakeTransport(auto_ack=True))
+    delivery.set_rate(Rate(Mode.SAVER, 60.0, Mode.IN_TRIP, Budget.DATA))
+    rate = {"mode": "saver", "wanted_mode": "in_trip", "limited_by": "data"}
+    text = control.readable({**delivery.account(), **rate, "sample_interval_s": 60.0})
+    assert "saver, a sample every 60 s; the data budget keeps it from in_trip" in text
+    assert "data budget  0.00" in text
+    wait(lambda: any(status.limited_by for status in statuses(delivery._transport)))
+    last = statuses(delivery._transport)[-1]
+    assert (last.mode, last.wanted_mode, last.limited_by) == (Mode.SAVER, Mode.IN_TRIP, "data")
+
+
 def test_the_outbox_commands_work_while_the_agent_runs(start, tmp_path):
     (tmp_path / "agent.toml").write_text(CONFIG)
     arguments = ["--config", str(tmp_path / "agent.toml")]
@@ -317,6 +330,8 @@ def test_the_outbox_commands_work_while_the_agent_runs(start, tmp_path):
     assert (found["samples"]["waiting"], found["events"]["waiting"]) == (2, 1)
     readable = invoke(outbox_cli.outbox, ["status", *arguments]).output
     assert "2 samples wait" in readable
+    assert "flash budget: " in readable
+    assert "% of 1000 MB: within" in readable
     peeked = invoke(outbox_cli.outbox, ["peek", *arguments, "--limit", "2"]).output.splitlines()
     assert [line.split()[1:] for line in peeked] == [
         ["0000000a/3", "trip_started"],

@@ -12,6 +12,7 @@ from cloud.web.api import create_router
 from cloud.web.feed import FLEET_POINTS, Feed, trail_limit
 from cloud.web.hub import PROBLEM, Hub
 from cloud.web.security import content_security_policy
+from contract import Mode
 from tests.fakes.live_map import StoredFleet, answer, serving
 
 METRE = 1 / 111_195
@@ -154,6 +155,13 @@ def test_a_status_alone_lists_a_vehicle_without_a_place(fleet, feed):
         10,
     )
     assert "lat" not in view
+
+
+def test_a_budget_that_limits_the_rate_is_told_and_gone_when_it_is_lifted(fleet, feed):
+    fleet.status("van-1", "saver", interval=60, wanted_mode=Mode.IN_TRIP, limited_by="data")
+    assert feed.read(fleet.clock())["vehicles"]["van-1"]["limited"] == "data"
+    fleet.status("van-1", "in_trip")
+    assert feed.read(fleet.clock())["vehicles"]["van-1"]["limited"] is None
 
 
 def test_a_failing_store_leaves_what_is_known_as_it_was(fleet, feed):

@@ -179,7 +179,9 @@ class StoredFleet:
             response = handle(lambda_event(*records), None)
             assert not (response or {}).get("batchItemFailures")
 
-    def status(self, vehicle_id, mode="in_trip", *, online=True, backlog=0, interval=0.2, at=None):
+    def status(
+        self, vehicle_id, mode="in_trip", *, online=True, backlog=0, interval=0.2, at=None, **more
+    ):
         """Store a status as the rule's action does."""
         status = Status(
             vehicle_id=vehicle_id,
@@ -191,6 +193,7 @@ class StoredFleet:
             mode=Mode(mode),
             sample_interval_s=interval,
             backlog_messages=backlog,
+            **more,
         )
         self.stores.put_status(vehicle_id, status.model_dump(mode="json", exclude_none=True))
 

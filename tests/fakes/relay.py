@@ -6,13 +6,17 @@ import threading
 
 
 class Relay:
-    """Forwards ``port`` to ``target_port``. ``connections`` counts what was accepted."""
+    """Forwards ``port`` to ``target_port``. ``connections`` counts what was accepted.
+
+    ``relayed_bytes`` counts what passed, both ways: TLS included, TCP/IP's headers not.
+    """
 
     def __init__(self, target_port):
         self._target_port = target_port
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         self.connections = 0
+        self.relayed_bytes = 0
         self._flowing = threading.Event()
         self._flowing.set()
         self._refusing = False
@@ -70,6 +74,8 @@ class Relay:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
                 self._flowing.wait()
+                with self._lock:
+                    self.relayed_bytes += len(data)
                 sink.sendall(data)
         _end(source)
         _end(sink)

@@ -20,7 +20,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
-from agent.config import AgentSettings, CanSettings, GpsSource
+from agent.config import AgentSettings, CanSettings, GpsSource, ShadowMode
 from agent.control import ControlServer
 from agent.delivery import OUTBOX_FILE, Delivery
 from agent.engine.engine import Engine, EngineIdentity
@@ -32,6 +32,7 @@ from agent.files import write_atomically
 from agent.host import SystemClock, boot_id, new_run_id
 from agent.inputs import Inbox
 from agent.ports import TimeBase
+from agent.shadow import RemoteSettings, ShadowLink
 from agent.sources.can_bus import CanSource, check_interface
 from agent.sources.can_map import SignalMap, references
 from agent.sources.dbc_compile import compile_tables
@@ -108,6 +109,10 @@ class Agent:
         check_credentials(_credentials(settings))
         self._prepare_directories()
         first_outbox = _make_first_outbox(settings.state.dir / OUTBOX_FILE)
+        self._remote: RemoteSettings | None = None
+        if settings.shadow.mode is ShadowMode.ON:
+            self._remote = RemoteSettings(settings, settings.state.dir)
+            settings = self._remote.settings
         signal_maps = [_signal_map(bus) for bus in settings.can]
         first_outbox.join()
         run_id = new_run_id()
@@ -154,6 +159,15 @@ class Agent:
             budget_stages=self.delivery.budgets.stages,
             take_budget_changes=self.delivery.budgets.take_changes,
         )
+        self._shadow: ShadowLink | None = None
+        if self._remote is not None:
+            self._remote.on_change(self.apply)
+            self._shadow = ShadowLink(
+                clock=self.clock,
+                vehicle_id=settings.vehicle.id,
+                exchange=self.delivery.exchange,
+                remote=self._remote,
+            )
         self._control = ControlServer(settings.state.runtime_dir, self.account)
         _log.info("vehicle %s, run %s", settings.vehicle.id, run_id)
 
@@ -169,11 +183,15 @@ class Agent:
         self.engine.start()
         for source in self._sources():
             source.start()
+        if self._shadow is not None:
+            self._shadow.start()
         self._control.start()
         _give_back_memory()
 
     def stop(self) -> None:
         """Stop in order, deliver what can be delivered, and leave the last account."""
+        if self._shadow is not None:
+            self._shadow.stop()
         for source in self._sources():
             source.stop()
         self.engine.stop()
@@ -187,6 +205,13 @@ class Agent:
         except OSError as error:
             _log.warning("%s cannot be written: %s", LAST_RUN_FILE, error)
 
+    def apply(self, settings: AgentSettings) -> None:
+        """Use other values of the live keys (``agent.config.live``) from now on; any thread."""
+        self.engine.apply(settings.sampling)
+        self.delivery.apply(
+            delivery=settings.delivery, outbox=settings.outbox, budget=settings.budget
+        )
+
     def progress(self) -> float:
         """Monotonic time since when engine and publisher have both made progress."""
         return min(self.engine.progress(), self.delivery.progress())
@@ -197,6 +222,7 @@ class Agent:
             **self.engine.account(),
             # last, so that its books balance at every moment: the engine counts earlier
             **self.delivery.account(),
+            "shadow": self._shadow.account() if self._shadow else None,
             "can": [bus.account() for bus in self._buses],
         }
 

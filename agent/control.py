@@ -11,7 +11,7 @@ import json
 import logging
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -183,10 +183,33 @@ def readable(account: dict[str, Any]) -> str:
     lines.append(("published", f"{account['bytes_published']} bytes"))
     if account.get("flash_bytes_written") is not None:
         lines.append(("flash", f"{account['flash_bytes_written']} bytes written"))
+    if account.get("shadow"):
+        lines.append(("settings", shadow_line(account["shadow"])))
     if "budgets" in account:
         lines.extend(budget_lines(account["budgets"]))
     lines.append(("up", f"{account['uptime_s']:.0f} s, version {account['software_version']}"))
     return "\n".join(f"{name:<13}{value}" for name, value in lines)
+
+
+def shadow_line(shadow: dict[str, Any]) -> str:
+    """Where the settings come from, for a person."""
+    if shadow["unavailable"]:
+        return f"of the config file; no shadow: {shadow['unavailable']}"
+    keys = sum(1 for _ in _leaves(shadow["changed"]))
+    text = "of the config file"
+    if keys:
+        text += f", {keys} of them changed by the shadow's version {shadow['version']}"
+    if shadow["refused"]:
+        text += f"; refused: {'; '.join(shadow['refused'].values())}"
+    return text
+
+
+def _leaves(tree: dict[str, Any]) -> Iterator[Any]:
+    for value in tree.values():
+        if isinstance(value, dict):
+            yield from _leaves(value)
+        else:
+            yield value
 
 
 def budget_lines(budgets: dict[str, Any]) -> list[tuple[str, str]]:

@@ -93,9 +93,7 @@ class Delivery:
             clock=clock,
             run_id=run_id,
             flush_interval_s=outbox.flush_interval_s,
-            eviction=Eviction(
-                max_bytes=int(outbox.max_mb * _MEGABYTE), max_age_s=outbox.max_age_days * _DAY_S
-            ),
+            eviction=Eviction(max_bytes=_max_bytes(outbox), max_age_s=_max_age_s(outbox)),
             untimed=Untimed(run_id, boot_id, clock.base()),
         )
         self._transport = transport or PahoTransport(
@@ -176,6 +174,18 @@ class Delivery:
         LOG.info(
             "delivery ended, %s", f"{left} messages wait in the outbox" if left else "all sent"
         )
+
+    def apply(
+        self, *, delivery: DeliverySettings, outbox: OutboxSettings, budget: BudgetSettings
+    ) -> None:
+        """Other rates, bounds and caps from now on; from any thread."""
+        self.publisher.apply(delivery)
+        self.outbox.apply(
+            flush_interval_s=outbox.flush_interval_s,
+            max_bytes=_max_bytes(outbox),
+            max_age_s=_max_age_s(outbox),
+        )
+        self.budgets.apply(budget)
 
     @property
     def exchange(self) -> Exchange:
@@ -353,3 +363,11 @@ def _told(totals: Iterable[Dropped]) -> tuple[DropTotal, ...]:
         )
         for total in totals
     )
+
+
+def _max_bytes(outbox: OutboxSettings) -> int:
+    return int(outbox.max_mb * _MEGABYTE)
+
+
+def _max_age_s(outbox: OutboxSettings) -> float:
+    return outbox.max_age_days * _DAY_S

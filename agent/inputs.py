@@ -1,4 +1,4 @@
-"""What sources hand to the engine, and the one bounded queue between them.
+"""What is handed to the engine, mostly by sources, and the one bounded queue to it.
 
 A source's thread only enqueues: fixes, and changes of its own state. CAN frames do not
 pass the queue; the CAN source keeps the newest of each and is read when a sample is due.
@@ -11,6 +11,8 @@ from collections import deque
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Protocol
+
+from agent.config import SamplingSettings
 
 QUEUE_LIMIT: Final = 256
 """25 s of a 10 Hz receiver; an engine that is later than that has other troubles."""
@@ -55,7 +57,14 @@ class SourceChanged:
     reason: str = ""
 
 
-Input = FixReceived | SourceChanged
+@dataclass(frozen=True, slots=True)
+class SamplingChanged:
+    """Other rates and thresholds, from now on."""
+
+    sampling: SamplingSettings
+
+
+Input = FixReceived | SourceChanged | SamplingChanged
 
 
 class SignalReader(Protocol):

@@ -15,6 +15,8 @@ from agent.config.sections import (
     LogLevel,
     LogSettings,
     OutboxSettings,
+    ShadowMode,
+    ShadowSettings,
     StateSettings,
     VehicleSettings,
 )
@@ -44,6 +46,8 @@ __all__ = [
     "PositionSettings",
     "RateSettings",
     "SamplingSettings",
+    "ShadowMode",
+    "ShadowSettings",
     "SignalSettings",
     "StateSettings",
     "ThresholdSettings",

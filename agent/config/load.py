@@ -18,6 +18,7 @@ from agent.config.sections import (
     LogSettings,
     OutboxSettings,
     Section,
+    ShadowSettings,
     StateSettings,
     VehicleSettings,
 )
@@ -39,6 +40,7 @@ class AgentSettings(Section):
     delivery: DeliverySettings = DeliverySettings()
     budget: BudgetSettings = BudgetSettings()
     broker: BrokerSettings
+    shadow: ShadowSettings = ShadowSettings()
     log: LogSettings = LogSettings()
 
     @model_validator(mode="after")
@@ -99,6 +101,20 @@ def parse(table: dict[str, Any], path: Path) -> AgentSettings:
         lines = [f"{path}: {_fault(detail)}" for detail in details]
         raise ConfigError("\n".join(lines), hint=_hint(details)) from None
     return _resolved(settings, path.resolve().parent)
+
+
+def with_section(settings: AgentSettings, section: str, table: dict[str, Any]) -> AgentSettings:
+    """The settings with one section replaced; the others are as checked before.
+
+    Raises:
+        ConfigError: keys or values are wrong; one line a fault, each with key and value.
+    """
+    try:
+        return AgentSettings.model_validate({**dict(settings), section: table})
+    except ValidationError as error:
+        details = error.errors(include_url=False)
+        faults = "\n".join(_fault(detail) for detail in details)
+        raise ConfigError(faults, hint=_hint(details)) from None
 
 
 def _resolved(settings: AgentSettings, folder: Path) -> AgentSettings:

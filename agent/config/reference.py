@@ -13,6 +13,7 @@ from typing import Any, Final, get_args, get_origin
 
 from pydantic import BaseModel
 
+from agent.config.live import LEAST, LIVE
 from agent.config.load import AgentSettings
 from agent.config.sources import FIELDS, SignalSettings
 
@@ -25,6 +26,9 @@ One TOML file, `/etc/milepost/agent.toml` unless `--config` names another. The a
 never writes it, and refuses unknown keys and wrong types with the key's name.
 `milepost-agent check-config --config FILE` does the same without running, and checks the DBC files
 and certificates too. Files are relative to the config file.
+
+Keys marked **live** may also be changed while the agent runs, by the vehicle's shadow
+([shadow.md](shadow.md)); what the shadow asks for counts before this file.
 """
 
 
@@ -58,7 +62,8 @@ def _sections(
 
 def _section(header: str, doc: str, model: type[BaseModel]) -> str:
     keys = [
-        f"| `{name}` | {(field.description or '').replace('|', chr(92) + '|')} |"
+        f"| `{name}` | {(field.description or '').replace('|', chr(92) + '|')}"
+        f"{_live(f'{header[1:-1]}.{name}')} |"
         for name, field in model.model_fields.items()
         if _model_in(field.annotation) in {None, SignalSettings}
     ]
@@ -66,6 +71,12 @@ def _section(header: str, doc: str, model: type[BaseModel]) -> str:
         return ""
     doc = f"{doc}\n\n" if doc else ""
     return f"## `{header}`\n\n{doc}| key | meaning |\n|---|---|\n" + "\n".join(keys) + "\n"
+
+
+def _live(key: str) -> str:
+    if key not in LIVE:
+        return ""
+    return f" **live**, at least {LEAST[key]:g}" if key in LEAST else " **live**"
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:

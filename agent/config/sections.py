@@ -159,6 +159,27 @@ class BrokerSettings(Section):
     )
 
 
+class ShadowMode(StrEnum):
+    """Whether settings may be changed from afar."""
+
+    ON = "on"
+    """What the vehicle's shadow asks for lies over this file."""
+
+    OFF = "off"
+    """This file alone counts, and the shadow is not asked."""
+
+
+class ShadowSettings(Section):
+    """``[shadow]``: settings that the operator changes from afar; see docs/shadow.md."""
+
+    mode: Annotated[ShadowMode, Field(strict=False)] = Field(
+        default=ShadowMode.ON,
+        description="on: keys that are marked as live below may be changed by the vehicle's named "
+        "shadow `milepost`, without a restart. off: this file alone counts, also over what the "
+        "shadow asked for before. Default on.",
+    )
+
+
 class LogLevel(StrEnum):
     """How much is logged; each level includes those after it."""
 

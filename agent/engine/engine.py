@@ -22,7 +22,7 @@ from agent.engine.schedule import Schedule
 from agent.engine.state import VehicleState, View
 from agent.engine.trips import TripKeeper
 from agent.engine.watches import BatteryWatch, BrakingWatch, FaultWatch
-from agent.inputs import FixReceived, Inbox, Input, SourceChanged
+from agent.inputs import FixReceived, Inbox, Input, SamplingChanged, SourceChanged
 from agent.logs import StateLog
 from agent.ports import Clock, Recorder
 from contract import Event, EventType, Mode, Sample, TimeQuality
@@ -109,6 +109,10 @@ class Engine:
         if self._thread is not None:
             self._thread.join(10)
 
+    def apply(self, sampling: SamplingSettings) -> None:
+        """Other rates and thresholds, from now on; the mode and the trip stay. Any thread."""
+        self._inbox.put(SamplingChanged(sampling))
+
     def progress(self) -> float:
         """Monotonic time at which the engine was last seen working."""
         return self._progress_s
@@ -155,6 +159,8 @@ class Engine:
                 self._state.take_fix(item)
             case SourceChanged():
                 self._source_changed(item)
+            case SamplingChanged():
+                self._sampling_changed(item.sampling)
         view = self._state.view(now_s)
         self._look(view, now_s)
         if now_s >= self._schedule.due_s:
@@ -189,7 +195,7 @@ class Engine:
         if transition is not None:
             self._change_mode(transition, view, now_s)
         else:
-            self._follow_budgets(view, now_s)
+            self._follow_rate(view, now_s)
         situation = view.situation
         if self._battery.observe(
             situation.battery_percent, charging=situation.charging, now_s=now_s
@@ -226,8 +232,14 @@ class Engine:
             self._emit(EventType.TRIP_ENDED, view, ended)
             self._trips.end()
 
-    def _follow_budgets(self, view: View, now_s: float) -> None:
-        """The wanted mode is the same; a budget may allow another rate by now."""
+    def _sampling_changed(self, sampling: SamplingSettings) -> None:
+        self._sampling = sampling
+        self._modes.apply(sampling.thresholds)
+        self._battery.apply(sampling.thresholds)
+        self._braking.apply(sampling.thresholds.harsh_braking_mps2)
+
+    def _follow_rate(self, view: View, now_s: float) -> None:
+        """The wanted mode is the same; a budget or other settings may have changed its rate."""
         rate = self._rate_now()
         if rate == self._rate:
             return

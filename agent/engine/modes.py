@@ -152,6 +152,10 @@ class ModeMachine:
         """The mode as of the last observation."""
         return self._mode
 
+    def apply(self, thresholds: ThresholdSettings) -> None:
+        """Other thresholds from now on; the mode stays, and so does what has held so long."""
+        self._thresholds = thresholds
+
     def observe(self, now: Situation, now_s: float) -> Transition | None:
         """Take the situation at a monotonic time; at most one transition an observation."""
         for index, row in enumerate(self._rows):

@@ -22,6 +22,10 @@ class BatteryWatch:
         self._below_since_s: float | None = None
         self._is_low = False
 
+    def apply(self, thresholds: ThresholdSettings) -> None:
+        """Other limits from now on."""
+        self._thresholds = thresholds
+
     def observe(self, percent: float | None, *, charging: bool | None, now_s: float) -> bool:
         """Whether the battery has become low just now."""
         if percent is None:
@@ -66,6 +70,10 @@ class BrakingWatch:
         self._limit_mps2 = limit_mps2
         self._speeds: deque[tuple[float, float]] = deque(maxlen=64)
         self._braking = False
+
+    def apply(self, limit_mps2: float) -> None:
+        """Another limit from now on."""
+        self._limit_mps2 = limit_mps2
 
     def observe(self, speed_kmh: float | None, measured_s: float) -> float | None:
         """The deceleration in m/s² when a harsh braking begins, else ``None``.

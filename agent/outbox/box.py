@@ -39,7 +39,6 @@ class Outbox:
         eviction: Eviction,
         untimed: Untimed | None = None,
     ) -> None:
-        self.flush_interval_s = flush_interval_s
         self._store = store
         untimed = untimed or Untimed(run_id)
         books = Books(clock, untimed)
@@ -68,6 +67,18 @@ class Outbox:
     def previous_run(self) -> tuple[str, int] | None:
         """The run before this one and its last sequence, as far as the file knows."""
         return self._writer.previous_run
+
+    def apply(self, *, flush_interval_s: float, max_bytes: int, max_age_s: float) -> None:
+        """Other bounds, from the next flush on; from any thread."""
+        self._writer.apply(
+            flush_interval_s=flush_interval_s, max_bytes=max_bytes, max_age_s=max_age_s
+        )
+        self._ledger.needs_flush.set()
+
+    @property
+    def flush_interval_s(self) -> float:
+        """How long a message may live in memory alone."""
+        return self._writer.flush_interval_s
 
     # --- the engine's side ---------------------------------------------------------
 

@@ -27,6 +27,11 @@ class Eviction:
         self.next_age_check_s = 0.0
         """Monotonic."""
 
+    def apply(self, *, max_bytes: int, max_age_s: float) -> None:
+        """Other bounds from now on; ages are looked at soon."""
+        self.max_bytes, self.max_age_s = max_bytes, max_age_s
+        self.next_age_check_s = 0.0
+
     def bytes_to_free(self, used_bytes: int, limit_bytes: int) -> int:
         """How much must go, a little more than needed; ``limit_bytes`` may be the disk's."""
         limit = min(self.max_bytes, limit_bytes)

@@ -30,7 +30,7 @@ _RETRY_DISK_S: Final = 2.0
 
 
 class Writer:
-    """Not thread-safe, but for ``note_trouble`` and ``can_read``."""
+    """Not thread-safe, but for ``note_trouble``, ``can_read`` and ``apply``."""
 
     def __init__(
         self,
@@ -52,6 +52,7 @@ class Writer:
         self._clock = clock
         self._run_id = run_id
         self._untimed = untimed
+        self._eviction = eviction
         self._bounds = Bounds(ledger, store, clock, eviction)
         self._salvage = Salvage(ledger, store)
         self._trouble: StoreFault | None = None
@@ -100,6 +101,11 @@ class Writer:
         self.is_open = False
         self._salvage.close()
         self._store.close()
+
+    def apply(self, *, flush_interval_s: float, max_bytes: int, max_age_s: float) -> None:
+        """Other bounds from now on; each is a value of its own, so a lock would add nothing."""
+        self.flush_interval_s = flush_interval_s
+        self._eviction.apply(max_bytes=max_bytes, max_age_s=max_age_s)
 
     def can_read(self) -> bool:
         """The backlog can be read."""

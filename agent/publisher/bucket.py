@@ -20,6 +20,12 @@ class TokenBucket:
         self._tokens = min(self.burst, self._tokens + (now_s - self._as_of_s) * self.rate)
         self._as_of_s = now_s
 
+    def change(self, *, rate: float, burst: float, now_s: float) -> None:
+        """Another rate from now on; debt stays, and what is kept is at most the new burst."""
+        self._refill(now_s)
+        self.rate, self.burst = rate, burst
+        self._tokens = min(self._tokens, burst)
+
     def take(self, now_s: float, amount: float) -> None:
         """Take ``amount``; the caller asked ``wait_s`` before."""
         self._refill(now_s)

@@ -121,6 +121,10 @@ class Publisher:
         """Send a status soon."""
         self._inbox.put(self._lanes.schedule.request)
 
+    def apply(self, settings: DeliverySettings) -> None:
+        """Batches and rates are others from now on."""
+        self._inbox.put(lambda: self._apply(settings))
+
     def drain(self) -> None:
         """Send what waits without gathering it into live batches first."""
         self._inbox.put(self._begin_drain)
@@ -291,6 +295,11 @@ class Publisher:
         self._hold_live()
         if self.holds_back:
             self._outbox.leave_live_to_disk()
+
+    def _apply(self, settings: DeliverySettings) -> None:
+        self._window.apply(settings, self._clock.monotonic_s())
+        self._lanes.apply(settings)
+        self._hold_live()
 
     def _begin_drain(self) -> None:
         self._lanes.draining = True

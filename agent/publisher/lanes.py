@@ -69,6 +69,10 @@ class Lanes:
         self.draining = False
         """Send what waits without gathering it into live batches first."""
 
+    def apply(self, settings: DeliverySettings) -> None:
+        """Other settings from now on."""
+        self._settings = settings
+
     def send(self, now_s: float) -> float:
         """Send all that may go; seconds until a lane opens by time alone."""
         backlog = self._backlog_exists()

@@ -70,11 +70,9 @@ class Window:
         self._most = settings.in_flight
         self._most_bytes = most_bytes
         self._ack_timeout_s = ack_timeout_s
-        rate = settings.max_publishes_per_s
-        self._publishes = TokenBucket(rate=rate, burst=max(4.0, rate / 4), now_s=now_s)
-        self._bytes = TokenBucket(
-            rate=settings.max_bytes_per_s, burst=settings.max_bytes_per_s / 4, now_s=now_s
-        )
+        publishes, size = _rates(settings)
+        self._publishes = TokenBucket(**publishes, now_s=now_s)
+        self._bytes = TokenBucket(**size, now_s=now_s)
         self._in_flight: dict[int, HandOver] = {}
         self._in_flight_bytes = 0
         self._next_token = 1
@@ -124,6 +122,12 @@ class Window:
         self.publishes += 1
         self._transport.publish(token, topic, payload, retain=retain)
 
+    def apply(self, settings: DeliverySettings, now_s: float) -> None:
+        """Other rates from now on; what is in flight stays."""
+        publishes, size = _rates(settings)
+        self._publishes.change(**publishes, now_s=now_s)
+        self._bytes.change(**size, now_s=now_s)
+
     def allow(self, allowance: Allowance) -> None:
         """What the day's data budget lets go from now on."""
         overhead = len(self._in_flight) * PUBLISH_OVERHEAD_BYTES
@@ -162,3 +166,12 @@ class Window:
         if oldest is None:
             return None
         return max(self._last_ack_s, oldest.sent_s) + self.patience_s - now_s
+
+
+def _rates(settings: DeliverySettings) -> tuple[dict[str, float], dict[str, float]]:
+    """Rate and burst of publishes, and of bytes, a second."""
+    publishes, size = settings.max_publishes_per_s, settings.max_bytes_per_s
+    return (
+        {"rate": publishes, "burst": max(4.0, publishes / 4)},
+        {"rate": size, "burst": size / 4},
+    )

@@ -31,6 +31,23 @@ demo: $(STAMPS)/runtime ## replay a drive through the real agent and the one-mac
 .PHONY: test
 test: check pytest ## format, lint, types, import rules and all tests
 
+# power cuts, the time bound in seconds and further arguments of the rig (docs/rig.md)
+CUTS ?= 20
+RIG_DEADLINE_S ?= 3600
+RIG_ARGS ?=
+
+.PHONY: test-rig
+test-rig: rig-set-up ## a vehicle in a virtual machine: cut its power (CUTS=20 RIG_DEADLINE_S=3600)
+	$(BIN)/python -m tests.rig power --cuts $(CUTS) --deadline $(RIG_DEADLINE_S) $(RIG_ARGS)
+
+.PHONY: test-rig-network
+test-rig-network: rig-set-up ## the same vehicle with tc netem on its link
+	$(BIN)/python -m tests.rig network --deadline $(RIG_DEADLINE_S) $(RIG_ARGS)
+
+.PHONY: rig-set-up
+rig-set-up: $(STAMPS)/dev
+	@.ci/apt-packages rig
+
 .PHONY: check
 check: $(STAMPS)/dev ## everything but the tests
 	$(BIN)/ruff format --check .

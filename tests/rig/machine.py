@@ -1,0 +1,241 @@
+"""The vehicle: a guest under QEMU that can be booted, reached, unplugged and cut off its power."""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.rig import recipe
+from tests.rig.channel import Lines, Receiver, Shell, connect
+from tests.rig.disk import Fate, VolatileDisk
+from tests.rig.errors import RigError
+from tests.rig.image import PROGRAMS_PATH
+from tests.rig.nbd import NbdServer
+
+MEMORY_MB = 768
+BOOT_S = 240.0
+"""Far more than a boot takes on a busy machine without KVM."""
+
+
+@dataclass(frozen=True)
+class BootTimes:
+    """Seconds of the guest's clock since its kernel started, and seconds outside."""
+
+    ready_s: float
+    outside_s: float
+
+
+def accelerator():
+    """``kvm`` where the processor has it, else ``tcg``, plain emulation.
+
+    /dev/kvm alone says little: some sandboxes have one that opens and never runs a guest.
+    """
+    flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    has_it = re.search(r"\b(vmx|svm)\b", flags) and os.access("/dev/kvm", os.R_OK | os.W_OK)
+    return "kvm" if has_it else "tcg"
+
+
+class Machine:
+    """One vehicle with a disk of its own in ``folder``; ``close`` leaves nothing running.
+
+    ``on_witness(line, moment_s)`` gets what the guest's helper says of the agent, with this
+    machine's monotonic time, from a thread.
+    """
+
+    def __init__(self, image, folder, *, accel, random, on_witness=lambda line, moment_s: None):
+        self.image = image
+        self.folder = folder
+        self.accel = accel
+        self._random = random
+        self._on_witness = on_witness
+        # short: a Unix socket's path has 107 bytes
+        self._sockets = Path(tempfile.mkdtemp(prefix="rig-"))
+        for file in (image.kernel, image.initrd):
+            shutil.copy(file, folder)
+        shutil.copy(image.disk, folder / "disk.img")
+        self.console = folder / "console.log"
+        self._process = None
+        self.disk = None
+        self._server = None
+        self._open = []
+        self.boots = 0
+
+    def put(self, files):
+        """Write ``{path: (bytes, mode, uid, gid)}`` to the guest's disk, before its first boot."""
+        commands = []
+        for number, (target, (data, mode, uid, gid)) in enumerate(files.items()):
+            source = self.folder / f"put-{number}"
+            source.write_bytes(data)
+            source.chmod(0o600)
+            commands += [
+                f"write {source} {target}",
+                f"sif {target} mode 0100{mode:o}",
+                f"sif {target} uid {uid}",
+                f"sif {target} gid {gid}",
+            ]
+        script = self.folder / "debugfs.commands"
+        script.write_text("\n".join(commands) + "\n")
+        done = subprocess.run(
+            ["debugfs", "-w", "-f", str(script), str(self.folder / "disk.img")],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=os.environ | {"PATH": PROGRAMS_PATH},
+        )
+        said = [line for line in done.stderr.splitlines() if not line.startswith("debugfs 1.")]
+        if done.returncode or said:
+            raise RigError("debugfs: " + "\n".join(said))
+
+    def boot(self, *, link_up=True, sky=True, rtc="utc"):
+        """Switch it on; returns at once. ``sky``: the GPS receiver has fixes."""
+        if self.disk is None:
+            self.disk = VolatileDisk(self.folder / "disk.img")
+            self._server = NbdServer(self.disk, self._sockets / "disk")
+        self.boots += 1
+        self._switched_on_s = time.monotonic()
+        sockets = self._sockets
+        for name in ("gps", "control", "witness", "qmp"):
+            (sockets / name).unlink(missing_ok=True)
+        command = [
+            *("qemu-system-x86_64", "-accel", self.accel, "-m", str(MEMORY_MB)),
+            *("-smp", str(min(2, os.cpu_count() or 1))),
+            *("-display", "none", "-no-reboot", "-nodefaults", "-rtc", f"base={rtc}"),
+            *("-kernel", str(self.folder / "vmlinuz"), "-initrd", str(self.folder / "initrd")),
+            *("-append", "root=/dev/vda rw console=ttyS0 net.ifnames=0 panic=-1 loglevel=4"),
+            *("-drive", f"file=nbd:unix:{sockets}/disk,format=raw,if=virtio,cache=writeback"),
+            *("-chardev", f"file,id=console,path={self.console},append=on"),
+            *("-serial", "chardev:console"),
+            *("-chardev", f"socket,id=gps,path={sockets}/gps,server=on,wait=off"),
+            *("-serial", "chardev:gps"),
+            *("-netdev", "user,id=net0,ipv6=off", "-device", "virtio-net-pci,netdev=net0,id=nic0"),
+            *("-device", "virtio-serial-pci", "-device", "virtio-rng-pci"),
+            *("-qmp", f"unix:{sockets}/qmp,server=on,wait=off"),
+        ]
+        for name in ("control", "witness"):
+            command += [
+                *("-chardev", f"socket,id={name},path={sockets}/{name},server=on,wait=off"),
+                *("-device", f"virtserialport,chardev={name},name=rig.{name}"),
+            ]
+        with (self.folder / "qemu.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+        self._qmp = connect(sockets / "qmp").makefile("rwb", buffering=0)
+        self._qmp.readline()
+        self._ask_qemu("qmp_capabilities")
+        self.set_link(up=link_up)
+        self.shell = Shell(sockets / "control")
+        witness = Lines(sockets / "witness", self._take_witness, "rig-witness")
+        self.receiver = Receiver(sockets / "gps", recipe.DRIVE_NMEA)
+        self._open = [self._qmp, self.shell, witness, self.receiver]
+        waiter = threading.Thread(target=self._give_sky, args=(self.receiver, self.shell, sky))
+        waiter.daemon = True
+        waiter.start()
+
+    def wait_ready(self, timeout_s=BOOT_S):
+        """Until systemd has heard READY=1 of the agent. Gives ``BootTimes``."""
+        deadline = time.monotonic() + timeout_s
+        while not self.shell.up.wait(0.2):
+            self._check_alive(deadline, "the guest's helper")
+        ask = (
+            *("systemctl", "show", "milepost-agent", "--property"),
+            "ActiveState,ActiveEnterTimestampMonotonic",
+        )
+        while True:
+            shown = dict(
+                line.split("=", 1) for line in self.shell.run(*ask).out.split("\n") if "=" in line
+            )
+            if shown.get("ActiveState") == "active":
+                outside_s = time.monotonic() - self._switched_on_s
+                return BootTimes(int(shown["ActiveEnterTimestampMonotonic"]) / 1e6, outside_s)
+            self._check_alive(deadline, "the agent")
+            time.sleep(0.5)
+
+    def set_link(self, *, up):
+        """Plug the network cable in or out."""
+        self._ask_qemu("set_link", name="nic0", up=up)
+
+    def cut_power(self, fate=Fate.TORN, *, aim_s=0.0):
+        """Disk and QEMU lose their power at once. Gives (moment_s, damage).
+
+        ``aim_s``: wait so long at most for a moment when the disk holds unflushed writes.
+        """
+        self.disk.darken(aim_s=aim_s)
+        moment_s = time.monotonic()
+        self._process.kill()
+        self._end()
+        return moment_s, self.disk.power_cut(fate, self._random)
+
+    def power_off(self):
+        """An orderly shutdown; falls back to the power switch after two minutes."""
+        with contextlib.suppress(RigError, OSError):
+            self.shell.run("systemctl", "poweroff", timeout_s=5.0)
+        try:
+            self._process.wait(120)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+        self._end()
+
+    def close(self):
+        """Idempotent."""
+        if self._process is not None:
+            self._process.kill()
+            self._end()
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        if self.disk is not None:
+            self.disk.close()
+        shutil.rmtree(self._sockets, ignore_errors=True)
+        for name in ("disk.img", "vmlinuz", "initrd"):
+            (self.folder / name).unlink(missing_ok=True)
+
+    def console_tail(self, lines=25):
+        """What the guest said last."""
+        text = self.console.read_text(encoding="utf-8", errors="replace")
+        return "\n".join(text.splitlines()[-lines:])
+
+    def _end(self):
+        self._process.wait(30)
+        self._process = None
+        for part in self._open:
+            part.close()
+        self._open = []
+        self._server.wait_idle()
+
+    def _check_alive(self, deadline, what):
+        if self._process.poll() is not None:
+            said = (self.folder / "qemu.log").read_text(errors="replace")[-2000:]
+            raise RigError(f"QEMU ended by itself:\n{said}\n{self.console_tail()}")
+        if time.monotonic() > deadline:
+            raise RigError(f"{what} did not come up; the console's end:\n{self.console_tail()}")
+
+    def _take_witness(self, line):
+        moment_s = time.monotonic()
+        with contextlib.suppress(ValueError):
+            self._on_witness(json.loads(line), moment_s)
+
+    @staticmethod
+    def _give_sky(receiver, shell, sky):
+        # not before gpsd listens: what QEMU holds for a closed port would come late, and be old
+        if shell.up.wait(BOOT_S) and sky:
+            receiver.see_sky()
+
+    def _ask_qemu(self, command, **arguments):
+        self._qmp.write(json.dumps({"execute": command, "arguments": arguments}).encode() + b"\n")
+        while True:
+            line = self._qmp.readline()
+            if not line:
+                raise RigError(f"QEMU's monitor is gone: {command}")
+            answer = json.loads(line)
+            if "error" in answer:
+                raise RigError(f"QEMU: {command}: {answer['error']['desc']}")
+            if "return" in answer:
+                return

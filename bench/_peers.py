@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import socket
 import statistics
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +23,8 @@ from agent.config import BrokerSettings, DeliverySettings, OutboxSettings
 from agent.delivery import Delivery
 from agent.host import SystemClock
 from contract import Sample, decode_sample
+from simulator.gpsd_server import GpsdServer
+from simulator.trace import read_trace
 from tests.contract.test_batch_codec import drive
 from tests.fakes.mosquitto import Mosquitto
 from tests.fakes.pki import Identity, Pki
@@ -101,6 +105,67 @@ def open_delivery(
         broker=broker.settings(port),
         software_version="bench",
     )
+
+
+AGENT_CONFIG = """
+[vehicle]
+id = "{vehicle}"
+
+[broker]
+host = "127.0.0.1"
+server_name = "localhost"
+port = {broker.port}
+ca_file = "{broker.identity.ca_file}"
+certificate_file = "{broker.identity.certificate_file}"
+key_file = "{broker.identity.key_file}"
+
+[gps]
+host = "127.0.0.1"
+port = {gpsd}
+
+[state]
+dir = "{folder}/state"
+runtime_dir = "{folder}/run"
+{more}
+"""
+
+
+@contextmanager
+def running_agent(folder: Path, broker: SecuredBroker, more: str = "") -> Iterator[int]:
+    """``milepost-agent run`` with GPS from the simulator's gpsd server; its process id."""
+    gps = GpsdServer(read_trace(ROOT / "simulator" / "traces" / "default.nmea"), loop=True)
+    gps.start()
+    config = folder / "agent.toml"
+    config.write_text(
+        AGENT_CONFIG.format(
+            vehicle=VEHICLE_ID, broker=broker, gpsd=gps.port, folder=folder, more=more
+        ),
+        encoding="utf-8",
+    )
+    with (folder / "agent.log").open("wb") as log:
+        agent = subprocess.Popen(
+            [sys.executable, "-m", "agent", "run", "--config", str(config)],
+            cwd=ROOT,
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        yield agent.pid
+    finally:
+        agent.send_signal(signal.SIGTERM)
+        agent.wait(60)
+        gps.stop()
+
+
+def account(folder: Path) -> dict[str, Any] | None:
+    """What the agent in ``folder`` says of itself; None while it does not answer."""
+    with socket.socket(socket.AF_UNIX) as control:
+        control.settimeout(2)
+        try:
+            control.connect(str(folder / "run" / "agent.sock"))
+            return dict(json.loads(control.makefile("rb").read()))
+        except (OSError, ValueError):
+            return None
 
 
 def samples(count: int) -> list[Sample]:

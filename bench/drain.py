@@ -14,23 +14,19 @@ simulator's gpsd server, the broker is a real Mosquitto with mutual TLS. Measure
 
 from __future__ import annotations
 
-import json
-import signal
-import socket
-import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from _peers import (
-    ROOT,
-    VEHICLE_ID,
     SecuredBroker,
+    account,
     arguments,
     cpu_s,
     memory_mb,
     progress,
+    running_agent,
     samples,
     scratch,
     secured_broker,
@@ -38,45 +34,14 @@ from _peers import (
     written_bytes,
 )
 
+from agent.host import SystemClock
 from agent.outbox import Batch, Kind, Message, Store
 from contract import encode
-from simulator.gpsd_server import GpsdServer
-from simulator.trace import read_trace
 
 EARLIER_RUN = "0be1c4a1"
 PUBLISHES_PER_S = 100
 BYTES_PER_S = 512_000
 _CHUNK = 10_000
-
-CONFIG = """
-[vehicle]
-id = "{vehicle}"
-
-[broker]
-host = "127.0.0.1"
-server_name = "localhost"
-port = {port}
-ca_file = "{identity.ca_file}"
-certificate_file = "{identity.certificate_file}"
-key_file = "{identity.key_file}"
-
-[gps]
-host = "127.0.0.1"
-port = {gpsd}
-
-[delivery]
-max_publishes_per_s = {publishes}
-max_bytes_per_s = {bytes}
-hold_unsynced_s = 0
-in_flight = {window}
-
-[outbox]
-max_mb = 10000
-
-[state]
-dir = "{folder}/state"
-runtime_dir = "{folder}/run"
-"""
 
 
 def fill(path: Path, count: int) -> float:
@@ -84,7 +49,7 @@ def fill(path: Path, count: int) -> float:
     store = Store(path)
     store.open(EARLIER_RUN)
     hour = [encode(sample) for sample in samples(3_600)]
-    begun_ms = 1_767_225_600_000
+    begun_ms = int(SystemClock().utc().timestamp() * 1000) - 1_000 * count
     for first in range(1, count + 1, _CHUNK):
         rows = []
         for number in range(first, min(first + _CHUNK, count + 1)):
@@ -100,52 +65,23 @@ def fill(path: Path, count: int) -> float:
     return round(path.stat().st_size / 1e6, 1)
 
 
-def account(folder: Path) -> dict[str, Any] | None:
-    """What the agent says of itself."""
-    with socket.socket(socket.AF_UNIX) as control:
-        control.settimeout(2)
-        try:
-            control.connect(str(folder / "run" / "agent.sock"))
-            return dict(json.loads(control.makefile("rb").read()))
-        except (OSError, ValueError):
-            return None
-
-
 def measure(folder: Path, broker: SecuredBroker, words: Any) -> dict[str, Any]:
     """All figures of one start."""
     progress(f"writing {words.samples} samples")
     size_mb = fill(folder / "state" / "outbox.db", words.samples)
-    gps = GpsdServer(read_trace(ROOT / "simulator" / "traces" / "default.nmea"), loop=True)
-    gps.start()
-    config = folder / "agent.toml"
-    config.write_text(
-        CONFIG.format(
-            vehicle=VEHICLE_ID,
-            port=broker.port,
-            identity=broker.identity,
-            gpsd=gps.port,
-            publishes=PUBLISHES_PER_S,
-            bytes=BYTES_PER_S,
-            window=words.window,
-            folder=folder,
-        ),
-        encoding="utf-8",
-    )
+    limits = f"""
+[delivery]
+max_publishes_per_s = {PUBLISHES_PER_S}
+max_bytes_per_s = {BYTES_PER_S}
+in_flight = {words.window}
+
+[outbox]
+max_mb = 10000
+"""
     progress("starting the agent")
     started = time.perf_counter()
-    with (folder / "agent.log").open("wb") as log:
-        agent = subprocess.Popen(
-            [sys.executable, "-m", "agent", "run", "--config", str(config)],
-            cwd=ROOT,
-            stdout=log,
-            stderr=log,
-        )
-    try:
-        return watch(agent.pid, folder, started, words) | {"outbox_file_mb": size_mb}
-    finally:
-        agent.send_signal(signal.SIGTERM)
-        agent.wait(60)
-        gps.stop()
+    with running_agent(folder, broker, limits) as pid:
+        return watch(pid, folder, started, words) | {"outbox_file_mb": size_mb}
 
 
 def watch(pid: int, folder: Path, started: float, words: Any) -> dict[str, Any]:
@@ -189,7 +125,7 @@ def watch(pid: int, folder: Path, started: float, words: Any) -> dict[str, Any]:
         "flash_bytes_per_sample": round((written_bytes(pid) - written) / max(1, drained), 1),
         "rss_mb_at_start": before_mb,
         "rss_mb_peak": peak_mb,
-        "live_samples_waiting": last["backlog_messages"] - (words.samples - drained),
+        "dropped": last["dropped_messages"],
     }
 
 

@@ -1,6 +1,7 @@
 """The SAM template: valid, complete for the handlers, narrow in its policies, one source."""
 
 import ast
+import json
 import os
 import re
 import shutil
@@ -24,6 +25,7 @@ from cloud.template import (
     load_template,
 )
 from contract import MessageKind, Topics
+from contract.shadow import ShadowAction, ShadowTopics
 from contract.topics import rule_name
 
 ROOT = TEMPLATE_PATH.parent.parent
@@ -253,10 +255,32 @@ def test_no_policy_allows_a_wildcard_but_where_aws_knows_nothing_narrower():
             if "*" in text and text != "${ArchiveBucket.Arn}/*":
                 wild.append((name, statement["Action"]))
     assert seen > 12
-    assert wild == [("ReadStreamPolicy", "kinesis:ListStreams")]
+    assert sorted(wild) == [
+        ("ReadStreamPolicy", "kinesis:ListStreams"),
+        ("VehiclePolicy", "iot:Receive"),
+        ("VehiclePolicy", "iot:Subscribe"),
+    ]
 
 
-def test_a_vehicle_may_publish_exactly_its_own_topics_as_itself():
+def test_the_vehicles_policy_has_no_more_characters_than_aws_takes():
+    names = {
+        "AWS::Partition": "aws",
+        "AWS::Region": "ap-southeast-2",
+        "AWS::AccountId": "123456789012",
+        "RulePrefix": "milepost",
+    }
+    filled = []
+    for name, statement in statements():
+        if name == "VehiclePolicy":
+            texts = [found.argument for found in as_list(statement["Resource"])]
+            for variable, value in names.items():
+                texts = [text.replace(f"${{{variable}}}", value) for text in texts]
+            filled.append({**statement, "Resource": [text.replace("${!", "${") for text in texts]})
+    document = json.dumps({"Version": "2012-10-17", "Statement": filled}, separators=(",", ":"))
+    assert 1500 < len(document) <= 2048
+
+
+def test_a_vehicle_may_reach_exactly_its_own_topics_as_itself():
     thing = "${!iot:Connection.Thing.ThingName}"
     by_action = {
         statement["Action"]: [found.argument for found in as_list(statement["Resource"])]
@@ -270,6 +294,13 @@ def test_a_vehicle_may_publish_exactly_its_own_topics_as_itself():
         for kind in MessageKind
     ]
     expected = {f"{start}topic/{topic}".replace("THING", thing) for topic in topics}
+    shadow = ShadowTopics("THING")
+    asked = (shadow.request(ShadowAction.GET), shadow.request(ShadowAction.UPDATE))
+    expected |= {f"{start}topic/{topic}".replace("THING", thing) for topic in asked}
+    own_shadow = f"$aws/things/{thing}/shadow/name/milepost/*"
+    assert all(topic.startswith("$aws/things/THING/shadow/name/milepost/") for topic in asked)
+    assert by_action.pop("iot:Subscribe") == [f"{start}topicfilter/{own_shadow}"]
+    assert by_action.pop("iot:Receive") == [f"{start}topic/{own_shadow}"]
     assert set(by_action) == {"iot:Connect", "iot:Publish", "iot:RetainPublish"}
     assert by_action["iot:Connect"] == [f"{start}client/{thing}"]
     assert set(by_action["iot:Publish"]) == expected

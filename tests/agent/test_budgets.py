@@ -1,6 +1,7 @@
 """The budgets: the table, the day, the counters' file, and all of it on a fake clock."""
 
 import json
+import socket
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
@@ -12,7 +13,9 @@ from agent.budgets.day import DAY_S, DayWatch, delay_s
 from agent.budgets.record import FILE_NAME, STEP_SHARE
 from agent.budgets.table import TABLE, flow_of, stage_of
 from agent.config import BudgetSettings, SamplingSettings
-from agent.ports import Flow
+from agent.ports import Allowance, Flow
+from agent.publisher.spending import PUBLISH_OVERHEAD_BYTES, Spending
+from agent.transport.wire import WireMeter, socket_bytes
 from contract import Mode, TimeQuality
 from tests.fakes.clock import START, FakeClock
 
@@ -360,3 +363,76 @@ def test_what_counts_is_never_less_than_what_was_used_since_the_day_began(tmp_pa
             used_mb = 0.0
         assert rig.used() == pytest.approx(used_mb, abs=1e-4)
         assert (rig.budgets.stages()[Budget.DATA] is Stage.REACHED) == (rig.used() >= 10)
+
+
+# --- between two measurements ------------------------------------------------------
+
+
+@given(
+    st.integers(0, 200_000),
+    st.lists(st.tuples(st.booleans(), st.integers(0, 20_000)), max_size=200),
+)
+def test_the_cap_holds_to_within_one_publish_whenever_measurements_come(cap, publishes):
+    """``True`` measures first; what is counted never exceeds what a publish was taken for."""
+    spending, on_the_wire, largest = Spending(), 0, 0
+    spending.allow(Allowance(Flow.FREE, left_bytes=cap), in_flight_bytes=0)
+    for measured, payload in publishes:
+        if measured:
+            spending.allow(Allowance(Flow.FREE, left_bytes=cap - on_the_wire), in_flight_bytes=0)
+        if spending.flow is Flow.TRICKLE:
+            continue
+        assert on_the_wire < cap
+        spending.spend(payload)
+        on_the_wire += payload + PUBLISH_OVERHEAD_BYTES
+        largest = max(largest, payload + PUBLISH_OVERHEAD_BYTES)
+    assert on_the_wire < cap + largest + 1
+
+
+def test_while_samples_trickle_the_next_one_goes_after_the_interval():
+    spending = Spending()
+    spending.allow(Allowance(Flow.TRICKLE, 0, trickle_s=600.0), in_flight_bytes=0)
+    assert spending.trickle_in_s(100.0) == 0
+    spending.trickled(100.0)
+    assert spending.trickle_in_s(400.0) == 300
+    assert spending.trickle_in_s(700.0) == 0
+
+
+# --- the wire ----------------------------------------------------------------------
+
+
+class OldKernelSocket:
+    """A socket whose kernel has a shorter ``tcp_info``."""
+
+    family = socket.AF_INET
+
+    def getsockopt(self, *_):
+        return b"\0" * 104
+
+
+def test_a_kernel_that_does_not_count_is_no_zero():
+    meter = WireMeter()
+    old = OldKernelSocket()
+    meter.opened(old)
+    assert meter.total() is None
+    meter.closing(old)
+    assert meter.total() is None
+
+
+def test_a_connections_bytes_stay_counted_after_it_is_closed():
+    meter = WireMeter()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        for _ in range(2):
+            before = meter.total()
+            near = socket.create_connection(listener.getsockname())
+            far, _address = listener.accept()
+            with near, far:
+                meter.opened(near)
+                near.sendall(b"x" * 3_000)
+                received = 0
+                while received < 3_000:
+                    received += len(far.recv(3_000))
+                assert meter.total() >= before + 3_000 + 52
+                meter.closing(near)
+            meter.closing(near)
+            assert 3_052 <= meter.total() - before <= 5_000
+    assert socket_bytes(near) is None

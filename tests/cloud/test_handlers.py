@@ -259,6 +259,18 @@ def test_events_have_a_dataset_of_their_own(installation):
     assert read_archive(installation, "samples") == []
 
 
+@pytest.mark.parametrize("kind", ["budget_near", "budget_reached", "budget_restored"])
+def test_a_budgets_event_goes_through_every_handler(installation, kind):
+    details = {"budget": "data", "stage": "reached", "cap_mb": 20.0, "used_mb": 20.004}
+    row = kinesis.event(sequence=7, event_type=kind, details=details | {"day": "2026-03-01"})
+    event = lambda_event(selected(row))
+    for handler in (archive, detect_anomalies, enrich, track_position):
+        assert handler.build(installation.stores)(event, None) == {"batchItemFailures": []}
+    (stored,) = read_archive(installation, "events")
+    assert stored["event_type"] == kind
+    assert json.loads(stored["details"]) == details | {"day": "2026-03-01"}
+
+
 def test_a_retried_batch_replaces_what_it_wrote_even_when_it_has_grown(installation):
     handle = archive.build(installation.stores)
     rows = [selected(tick(n, n)) for n in range(1, 6)]

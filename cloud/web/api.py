@@ -14,7 +14,7 @@ _log = logging.getLogger(__name__)
 
 
 def create_router(queries: FleetQueries) -> APIRouter:
-    """``GET /healthz``, ``/api/vehicles``, ``/api/alerts`` and ``/api/figures``.
+    """``GET /healthz``, ``/api/vehicles``, …``/account``, ``/api/alerts``, ``/api/figures``.
 
     Each answers 503 when nothing can be read.
 
@@ -31,6 +31,14 @@ def create_router(queries: FleetQueries) -> APIRouter:
     def vehicles() -> JSONResponse:
         """Every vehicle as it is now."""
         return _answer(lambda: {"vehicles": queries.vehicles()})
+
+    @router.get("/api/vehicles/{vehicle_id}/account")
+    def account(vehicle_id: str) -> JSONResponse:
+        """A vehicle's account: received, missing and why, late, duplicates; see docs/accounting.md.
+
+        All zeros for a vehicle that nothing has arrived of.
+        """
+        return _answer(lambda: queries.account(vehicle_id))
 
     @router.get("/api/alerts")
     def alerts() -> JSONResponse:

@@ -39,6 +39,10 @@ class FleetQueries(Protocol):
         """Alerts, newest first."""
         ...
 
+    def account(self, vehicle_id: str) -> Json:
+        """A vehicle's ``received``, ``missing`` and its ``causes``, ``late``, ``duplicates``."""
+        ...
+
     def latency_ms(self) -> Json:
         """``p50``, ``p95``, ``p99`` (ms, or null) and ``count``, from few rows."""
         ...

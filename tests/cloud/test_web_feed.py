@@ -320,7 +320,13 @@ def test_a_store_that_cannot_be_read_makes_the_server_unhealthy(feed):
     app = FastAPI()
     app.include_router(create_router(feed.queries))
     with serving(app) as url:
-        for path in ("healthz", "api/vehicles", "api/alerts", "api/figures"):
+        for path in (
+            "healthz",
+            "api/vehicles",
+            "api/vehicles/van-1/account",
+            "api/alerts",
+            "api/figures",
+        ):
             assert answer(url + path) == (503, {"status": "unavailable", "reason": "store"})
 
 

@@ -155,6 +155,21 @@ def test_the_marker_moves_and_an_alert_comes_and_goes_without_a_reload(fleet, vi
         assert seen.foreign() == []
 
 
+def test_the_selected_vehicle_shows_its_account(fleet, visit, tmp_path):
+    fleet.report("van-1", 50.10, 8.66)
+    fleet.sequence += 3
+    fleet.report("van-1", 50.11, 8.67)
+    with live_map(tmp_path) as url:
+        seen = visit(url)
+        seen.page.wait_for_selector(".fleet-marker[data-vehicle='van-1']")
+        seen.page.locator(".row[data-vehicle='van-1']").click()
+        seen.page.wait_for_function(
+            "document.querySelector('.details').innerText.includes('3: 3 unexplained')"
+        )
+        assert "2, 0 of them late, 0 more than once" in seen.text(".details")
+        assert seen.complaints == []
+
+
 def test_with_tiles_off_nothing_leaves_localhost_and_only_changes_are_sent(fleet, visit, tmp_path):
     for number in range(1, 31):
         fleet.report(f"van-{number}", 50.1 + number / 1000, 8.66)

@@ -56,7 +56,19 @@ def demo(tmp_path_factory, run_command):
         ).stdout.splitlines()
         return [json.loads(line) for line in lines]
 
-    return {"report": report, "vehicles": vehicles, "history": history, "exit": done.returncode}
+    def gaps(vehicle_id):
+        """What the operator's report says, and its exit code."""
+        words = ("--data", folder / "data" / "cloud", "--vehicle", vehicle_id, "--json")
+        told = run_command("cloud", "gaps", *words, check=False)
+        return json.loads(told.stdout), told.returncode
+
+    return {
+        "report": report,
+        "vehicles": vehicles,
+        "history": history,
+        "gaps": gaps,
+        "exit": done.returncode,
+    }
 
 
 def vehicle_of(demo, name):
@@ -89,6 +101,16 @@ def test_every_created_identity_is_in_the_history(demo, name):
     created = {(vehicle["run_id"], number) for number in range(1, vehicle["last_sequence"] + 1)}
     assert set(stored) == created
     assert max(stored.values()) == 1
+
+
+def test_the_operators_report_finds_everything_there(demo):
+    for vehicle in demo["vehicles"].values():
+        told, code = demo["gaps"](vehicle["vehicle_id"])
+        assert (code, told["missing"], told["unexplained"]) == (0, 0, 0)
+        assert told["received"] == vehicle["samples_stored"] + vehicle["events_stored"]
+        (run,) = told["runs"]
+        assert (run["run_id"], run["state"]) == (vehicle["run_id"], "offline")
+        assert run["last_sequence"] == vehicle["last_sequence"]
 
 
 def test_samples_of_the_outage_arrived_late_and_live_ones_did_not_wait_for_them(demo):

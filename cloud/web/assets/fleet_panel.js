@@ -3,6 +3,7 @@ import {
   modeOf, rate, select, ui,
 } from "milepost-web";
 
+const ACCOUNT_MS = 5000; // how often the selected vehicle's account is asked for
 const MANY = 8; // from here on there is a field to search by name
 
 export default {
@@ -83,7 +84,15 @@ export default {
       </div>
     </aside>`,
 
-  data: () => ({ search: "", tall: false, many: MANY }),
+  data: () => ({ search: "", tall: false, many: MANY, account: null }),
+
+  mounted() {
+    this.accountTimer = setInterval(() => this.askAccount(ui.selected), ACCOUNT_MS);
+  },
+
+  unmounted() {
+    clearInterval(this.accountTimer);
+  },
 
   computed: {
     MODES: () => MODES,
@@ -143,7 +152,9 @@ export default {
     "ui.selected": {
       flush: "post",
       handler(id) {
+        this.account = null;
         if (id === null) return;
+        this.askAccount(id);
         const row = this.$el.querySelector(`.row[data-vehicle="${CSS.escape(id)}"]`);
         row?.parentElement.scrollIntoView({ block: "nearest" });
       },
@@ -158,6 +169,15 @@ export default {
       if (ui.selected === id && ui.following) return select(null);
       this.tall = false;
       select(id);
+    },
+    async askAccount(id) {
+      if (id === null || ui.lostAt) return;
+      try {
+        const answer = await fetch(`api/vehicles/${encodeURIComponent(id)}/account`);
+        if (answer.ok && ui.selected === id) this.account = await answer.json();
+      } catch {
+        // the page says already that the server is not there; it is asked again
+      }
     },
     toggle: (mode) => (ui.mode = ui.mode === mode ? null : mode),
     clear() {
@@ -180,6 +200,12 @@ export default {
       row("Last fix", vehicle.fix && `${clockTime(vehicle.fix)} (${age(vehicle.fix)})`);
       row("Heading", vehicle.heading != null && `${Math.round(vehicle.heading)}°`);
       row("Backlog", vehicle.backlog != null && `${count(vehicle.backlog)} messages`);
+      if (this.account) {
+        const { received, late, duplicates, missing, causes } = this.account;
+        const why = Object.entries(causes).map(([cause, n]) => `${count(n)} ${cause.replaceAll("_", " ")}`);
+        row("Received", `${count(received)}, ${count(late)} of them late, ${count(duplicates)} more than once`);
+        row("Missing", missing ? `${count(missing)}: ${why.join(", ")}` : "none");
+      }
       row("Last status", vehicle.said && `${clockTime(vehicle.said)} (${age(vehicle.said)})`);
       row("Software", vehicle.version);
       return rows;

@@ -17,6 +17,7 @@ from cloud.cli.shadow_view import (
     Row,
     asked_for,
     assignments,
+    concerns,
     flat,
     known_key,
     nested,
@@ -54,6 +55,11 @@ Examples:
 
 \b
 Exit code 0: everything asked for is applied; 1: something is not.
+"""
+
+DELETE_EPILOG = """\b
+Examples:
+  milepost-cloud shadow delete --vehicle van-1
 """
 
 VEHICLE = click.option("--vehicle", "vehicle_id", required=True, help="The vehicle_id.")
@@ -154,7 +160,7 @@ def shadow_set(
         _wait(lambda: shadows.get(vehicle_id), set(wanted), version, wait_s)
 
 
-@shadow.command("delete")
+@shadow.command("delete", epilog=DELETE_EPILOG)
 @VEHICLE
 @DATA
 @AWS
@@ -175,7 +181,7 @@ def _wait(get: Callable[[], dict[str, Any]], keys: set[str], version: int, wait_
     while True:
         document = get()
         reported = document.get("state", {}).get("reported", {})
-        mine = [row for row in rows(document) if row.key in keys]
+        mine = [row for row in rows(document) if concerns(row, keys)]
         answered = reported.get("desired_version", 0) >= version
         if answered or clock.monotonic_s() >= deadline_s:
             break

@@ -106,14 +106,29 @@ def assignments(texts: Iterable[str]) -> dict[str, Any]:
 def known_key(document: dict[str, Any], key: str) -> str | None:
     """What to say of a key that the vehicle does not report; ``None`` if there is nothing."""
     state = document.get("state", {})
-    reported = flat(state.get("reported", {}))
-    if not reported or key in reported or key in flat(state.get("desired", {})):
+    reported = state.get("reported", {})
+    if not reported or any(_found(state.get(side), key) is not None for side in state):
         return None
-    near = difflib.get_close_matches(key, reported, n=1)
+    near = difflib.get_close_matches(key, flat(reported), n=1)
     return f"; did you mean {near[0]}?" if near else "; it will tell whether it knows it"
 
 
 def asked_for(document: dict[str, Any], wanted: dict[str, Any]) -> bool:
-    """Whether the shadow desires all of this already; ``None`` desires nothing."""
-    desired = flat(document.get("state", {}).get("desired", {}))
-    return all(json.dumps(desired.get(key)) == json.dumps(wanted[key]) for key in wanted)
+    """Whether the shadow desires exactly this already; ``None`` desires nothing."""
+    desired = document.get("state", {}).get("desired")
+    # as texts, because true is no 1 in JSON
+    return all(json.dumps(_found(desired, key)) == json.dumps(wanted[key]) for key in wanted)
+
+
+def concerns(row: Row, keys: Iterable[str]) -> bool:
+    """Whether a row is one of the keys or lies below one."""
+    return any(row.key == key or row.key.startswith(f"{key}.") for key in keys)
+
+
+def _found(tree: Any, key: str) -> Any:
+    """The value, or the branch, at a dotted key; ``None`` where there is none."""
+    for name in key.split("."):
+        if not isinstance(tree, dict):
+            return None
+        tree = tree.get(name)
+    return tree

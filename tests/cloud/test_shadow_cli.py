@@ -134,6 +134,23 @@ def test_null_asks_for_the_files_value_again(command):
     assert flat(desired) == {"delivery.batch_s": 1}
 
 
+def test_null_for_a_whole_branch_asks_for_the_files_values_of_all_its_keys(command):
+    command("set", "sampling.normal.interval_s=0.5", "sampling.idle.interval_s=5")
+    command.report(**SETTINGS)
+    done = command("set", "sampling=null")
+    assert "version" in done.output
+    assert "reports no key" not in done.output
+    assert flat(json.loads(command("get", "--json").output)["state"].get("desired", {})) == {}
+
+
+def test_what_is_asked_for_already_is_not_asked_for_again(command):
+    command("set", "delivery.batch_s=1")
+    assert "already" in command("set", "delivery.batch_s=1").output
+    assert "already" in command("set", "delivery.in_flight=null").output
+    assert "already" not in command("set", "delivery.batch_s=true").output
+    assert json.loads(command("get", "--json").output)["version"] == 2
+
+
 def test_a_key_that_the_vehicle_does_not_report_is_named_with_a_near_one(command):
     command.report(**SETTINGS)
     done = command("set", "sampling.normal.intervall_s=0.5")

@@ -13,7 +13,6 @@ import select
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final
 
 import paho.mqtt.client as mqtt
@@ -21,37 +20,17 @@ import paho.mqtt.client as mqtt
 from agent.errors import IdentityError
 from agent.ports import Clock, PublishOutcome, TransportEvents
 from agent.transport.reports import Reports
+from agent.transport.sessions import CLOSED, DROPPED, FAREWELL_S, Publish, Session, Subscribe
 from agent.transport.tls import Failure
 from contract.json_codec import MAX_MESSAGE_BYTES
 
 LOG = logging.getLogger("agent.transport")
-
-FAREWELL_S: Final = 2.0
-"""For the farewell and what is in flight to be acknowledged at an orderly end."""
 
 _LONGEST_WAIT_S: Final = 5.0
 """paho's keep-alive looks at its clock when it is called, so it must be now and then."""
 
 _FAREWELL_LOOK_S: Final = 0.05
 _UNAUTHORISED: Final = frozenset({"Not authorized", "Bad user name or password", "Banned"})
-_DROPPED: Final = Failure("dropped by the agent", unauthorised=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Publish:
-    """See ``Transport.publish``."""
-
-    token: int
-    topic: str
-    payload: bytes
-    retain: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Subscribe:
-    """See ``Transport.subscribe``."""
-
-    filters: tuple[str, ...]
 
 
 class _Waker:
@@ -82,8 +61,11 @@ class _Waker:
             self.fd = -1
 
 
-class Session:
-    """``dial`` makes the client and connects it, after it gave it to its argument."""
+class PahoSession:
+    """Implements ``sessions.Session``.
+
+    ``dial`` makes the client, gives it to its argument, and connects it.
+    """
 
     def __init__(
         self,
@@ -117,29 +99,29 @@ class Session:
     # --- from other threads --------------------------------------------------------
 
     def start(self) -> None:
-        """Begin to dial."""
+        """See ``Session``."""
         self._thread.start()
 
     def hand_over(self, work: Publish | Subscribe) -> None:
-        """Send it once the broker has accepted the session; in the order of the calls."""
+        """See ``Session``."""
         if isinstance(work, Publish) and not self._reports.take(work.token):
             return
         self._queue.append(work)
         self._waker.wake()
 
     def abandon(self) -> None:
-        """Report the end now; the thread follows when the system lets it."""
-        self._reports.end(_DROPPED)
+        """See ``Session``."""
+        self._reports.end(DROPPED)
         self._waker.wake()
 
     def finish(self, farewell: tuple[str, bytes] | None) -> None:
-        """Say the farewell, wait for what is in flight, disconnect in order."""
+        """See ``Session``."""
         self._farewell = farewell
         self._finishing.set()
         self._waker.wake()
 
     def join(self, timeout_s: float) -> None:
-        """Wait for the thread to end."""
+        """See ``Session``."""
         self._thread.join(timeout_s)
 
     # --- the thread ----------------------------------------------------------------
@@ -240,8 +222,8 @@ class Session:
                 elif self._all_said() or now_s > farewell_until_s:
                     client.disconnect()
                     client.loop_write()
-                    return Failure("closed", unauthorised=False)
-        return _DROPPED
+                    return CLOSED
+        return DROPPED
 
     def _read(self, client: mqtt.Client, sock: Any) -> None:
         # paho reads a bounded number of packets a call, and what OpenSSL has decrypted

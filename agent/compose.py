@@ -38,7 +38,7 @@ from agent.sources.can_map import SignalMap, references
 from agent.sources.dbc_compile import compile_tables
 from agent.sources.gpsd import GpsdSource
 from agent.time_anchor import TimeAnchor
-from agent.transport import Credentials, certificate_name, check_credentials
+from agent.transport import Credentials, certificate_name, check_credentials, check_transport
 
 LAST_RUN_FILE: Final = "last-run.json"
 VEHICLE_FILE: Final = "vehicle-id"
@@ -73,10 +73,11 @@ def check(settings: AgentSettings) -> None:
         IdentityError: a certificate or key file is missing or unreadable, they do not
             belong together, or the certificate is not valid now.
     """
-    credentials = _credentials(settings)
+    credentials = Credentials.of(settings.broker)
     check_credentials(credentials)
+    check_transport(settings.broker)
     name = certificate_name(credentials)
-    if name != settings.vehicle.id:
+    if name != settings.vehicle.id and credentials.pkcs11 is None:
         _log.warning(
             "broker.certificate_file: %s is the certificate of %r, vehicle.id is %r: AWS IoT Core"
             " goes by the thing it is attached to, the one-machine cloud will refuse it",
@@ -106,7 +107,7 @@ class Agent:
         anchor = TimeAnchor(settings.state.runtime_dir, this_boot)
         self.clock = make_clock(anchor.load())
         self._started = False
-        check_credentials(_credentials(settings))
+        check_credentials(Credentials.of(settings.broker))
         self._prepare_directories()
         first_outbox = _make_first_outbox(settings.state.dir / OUTBOX_FILE)
         self._remote: RemoteSettings | None = None
@@ -307,16 +308,6 @@ def _make_first_outbox(path: Path) -> threading.Thread:
 
 def _signal_map(bus: CanSettings) -> SignalMap:
     return SignalMap(bus, compile_tables(bus.dbc, references(bus)))
-
-
-def _credentials(settings: AgentSettings) -> Credentials:
-    broker = settings.broker
-    return Credentials(
-        ca_file=broker.ca_file,
-        certificate_file=broker.certificate_file,
-        key_file=broker.key_file,
-        server_name=broker.server_name or broker.host,
-    )
 
 
 def _give_back_memory() -> None:

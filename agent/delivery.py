@@ -20,9 +20,8 @@ from agent.outbox.run_drops import DropTotal as Dropped
 from agent.ports import Clock, Exchange, TimeBase, Transport
 from agent.publisher import OutboxWriter, Publisher, PublisherLimits, PublisherThread
 from agent.time_watch import TimeWatch
-from agent.transport.endpoint import Endpoint, Will
-from agent.transport.paho_transport import PahoTransport
-from agent.transport.tls import Credentials
+from agent.transport import make_transport
+from agent.transport.endpoint import Will
 from contract import (
     DropTotal,
     Event,
@@ -55,7 +54,7 @@ class Delivery:
 
     ``boot_id`` lets a later process of the same boot re-stamp what this one left without a
     trusted time; ``remember_time`` is given each trusted time for it.
-    ``transport`` is for tests and for other transports; by default paho over mutual TLS.
+    ``transport`` is for tests; by default the one that ``broker`` names.
     """
 
     def __init__(
@@ -96,16 +95,8 @@ class Delivery:
             eviction=Eviction(max_bytes=_max_bytes(outbox), max_age_s=_max_age_s(outbox)),
             untimed=Untimed(run_id, boot_id, clock.base()),
         )
-        self._transport = transport or PahoTransport(
-            clock=clock,
-            endpoint=Endpoint(broker.host, broker.port, vehicle_id, broker.keep_alive_s),
-            credentials=Credentials(
-                broker.ca_file,
-                broker.certificate_file,
-                broker.key_file,
-                broker.server_name or broker.host,
-            ),
-            make_will=self._make_will,
+        self._transport: Transport = transport or make_transport(
+            broker, clock=clock, client_id=vehicle_id, make_will=self._make_will
         )
         self.publisher = Publisher(
             clock=clock,

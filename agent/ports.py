@@ -115,6 +115,10 @@ class PublishOutcome(Enum):
     REFUSED = "refused"
     """The transport can never send it, e.g. it is larger than the broker allows."""
 
+    DENIED = "denied"
+    """The broker does not let this vehicle publish on the topic; another message would not
+    fare better. MQTT 5 only: an older broker closes the connection, or says nothing."""
+
 
 class TransportEvents(Protocol):
     """What a transport reports, from its own thread; implementations only enqueue."""

@@ -15,9 +15,11 @@ from agent.config.sections import (
     LogLevel,
     LogSettings,
     OutboxSettings,
+    Pkcs11Settings,
     ShadowMode,
     ShadowSettings,
     StateSettings,
+    TransportKind,
     VehicleSettings,
 )
 from agent.config.sources import (
@@ -43,6 +45,7 @@ __all__ = [
     "LogLevel",
     "LogSettings",
     "OutboxSettings",
+    "Pkcs11Settings",
     "PositionSettings",
     "RateSettings",
     "SamplingSettings",
@@ -51,6 +54,7 @@ __all__ = [
     "SignalSettings",
     "StateSettings",
     "ThresholdSettings",
+    "TransportKind",
     "UnknownBattery",
     "VehicleSettings",
     "field_kind",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import tomllib
 from pathlib import Path
-from typing import Any, Final, get_args
+from typing import Any, Final, TypeVar, get_args
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
@@ -63,6 +63,8 @@ _PATH_KEYS: Final = (
     ("broker", "ca_file"),
     ("broker", "certificate_file"),
     ("broker", "key_file"),
+    ("broker", "pkcs11", "module_file"),
+    ("broker", "pkcs11", "pin_file"),
 )
 
 
@@ -117,16 +119,25 @@ def with_section(settings: AgentSettings, section: str, table: dict[str, Any]) -
         raise ConfigError(faults, hint=_hint(details)) from None
 
 
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
 def _resolved(settings: AgentSettings, folder: Path) -> AgentSettings:
-    changed: dict[str, Any] = {}
-    for section, key in _PATH_KEYS:
-        part: BaseModel = changed.get(section, getattr(settings, section))
-        changed[section] = part.model_copy(update={key: folder / getattr(part, key)})
-    changed["can"] = tuple(
+    for keys in _PATH_KEYS:
+        settings = _with_folder(settings, keys, folder)
+    can = tuple(
         bus.model_copy(update={"dbc": tuple(folder / dbc for dbc in bus.dbc)})
         for bus in settings.can
     )
-    return settings.model_copy(update=changed)
+    return settings.model_copy(update={"can": can})
+
+
+def _with_folder(part: _Model, keys: tuple[str, ...], folder: Path) -> _Model:
+    value = getattr(part, keys[0])
+    if value is None:
+        return part
+    inner = folder / value if len(keys) == 1 else _with_folder(value, keys[1:], folder)
+    return part.model_copy(update={keys[0]: inner})
 
 
 def _fault(detail: ErrorDetails) -> str:

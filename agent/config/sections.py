@@ -10,7 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from contract.messages import VEHICLE_ID_PATTERN
 
@@ -137,6 +137,34 @@ class BudgetSettings(Section):
     )
 
 
+class TransportKind(StrEnum):
+    """Which MQTT library carries the messages."""
+
+    PAHO = "paho"
+    """MQTT 3.1.1; runs everywhere."""
+
+    AWSCRT = "awscrt"
+    """MQTT 5 and PKCS#11 keys; the extra agent-awscrt, not on armv7."""
+
+
+class Pkcs11Settings(Section):
+    """``[broker.pkcs11]``: a private key that never leaves its token."""
+
+    module_file: FilePath = Field(
+        description="The token's PKCS#11 library, e.g. "
+        '"/usr/lib/aarch64-linux-gnu/libtpm2_pkcs11.so.1". Required.'
+    )
+    token_label: Annotated[
+        str, Field(min_length=1, description="Label of the token that holds the key. Required.")
+    ]
+    key_label: Annotated[
+        str, Field(min_length=1, description="Label of the private key in it. Required.")
+    ]
+    pin_file: FilePath = Field(
+        description="File with the token's user PIN and nothing else, mode 0600. Required."
+    )
+
+
 class BrokerSettings(Section):
     """``[broker]``: the MQTT broker and the vehicle's identity towards it."""
 
@@ -148,15 +176,46 @@ class BrokerSettings(Section):
     certificate_file: FilePath = Field(
         description="PEM file with the vehicle's certificate. Required."
     )
-    key_file: FilePath = Field(description="PEM file with its private key, mode 0600. Required.")
+    key_file: FilePath | None = Field(
+        default=None,
+        description="PEM file with its private key, mode 0600. Required, unless [broker.pkcs11] "
+        "names a key in a token. No default.",
+    )
+    pkcs11: Pkcs11Settings | None = Field(
+        default=None,
+        description="A private key in a TPM, secure element or HSM, in place of `key_file`; needs "
+        '`transport = "awscrt"`. No default.',
+    )
+    transport: Annotated[TransportKind, Field(strict=False)] = Field(
+        default=TransportKind.PAHO,
+        description='MQTT library: "paho" (MQTT 3.1.1), or "awscrt" (MQTT 5; install '
+        'milepost[agent-awscrt]; no wheels for armv7). Default "paho".',
+    )
     keep_alive_s: Annotated[int, Field(ge=5, le=1_200)] = Field(
         default=60,
         description="MQTT keep-alive, seconds. AWS IoT Core takes 30 to 1200. Default 60.",
     )
     server_name: Annotated[str, Field(max_length=255)] = Field(
         default="",
-        description='Name to check the broker\'s certificate against; "" checks host. Default "".',
+        description='Name to check the broker\'s certificate against; "" checks host. Only with '
+        'transport "paho". Default "".',
     )
+
+    @model_validator(mode="after")
+    def _one_key(self) -> BrokerSettings:
+        if self.key_file is None and self.pkcs11 is None:
+            raise ValueError("key_file is required and missing (or a [broker.pkcs11] table)")
+        if self.key_file is not None and self.pkcs11 is not None:
+            raise ValueError("has key_file and [broker.pkcs11]; the vehicle has one key, keep one")
+        if self.transport is not TransportKind.AWSCRT:
+            if self.pkcs11 is not None:
+                raise ValueError('[broker.pkcs11] needs transport = "awscrt"')
+        elif self.server_name not in {"", self.host}:
+            raise ValueError(
+                'transport = "awscrt" checks the broker\'s certificate against host;'
+                ' leave server_name away, or set transport = "paho"'
+            )
+        return self
 
 
 class ShadowMode(StrEnum):

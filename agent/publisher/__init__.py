@@ -8,8 +8,9 @@ features such as the device shadow; ``bucket``, ``backoff``, ``sizing``, ``poiso
 
 from agent.publisher.backoff import Backoff, BackoffSettings
 from agent.publisher.bucket import TokenBucket
-from agent.publisher.core import Publisher, PublisherLimits
+from agent.publisher.core import Publisher
 from agent.publisher.exchange import ControlLane
+from agent.publisher.limits import PublisherLimits
 from agent.publisher.link import LinkState
 from agent.publisher.poison import Suspicion
 from agent.publisher.schedule import StatusSchedule

@@ -9,33 +9,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from random import Random
 
 from agent.config import DeliverySettings
 from agent.outbox import Outbox
 from agent.ports import Allowance, Clock, Flow, PublishOutcome, Transport
-from agent.publisher.backoff import Backoff, BackoffSettings
+from agent.publisher.backoff import Backoff
 from agent.publisher.exchange import ControlChannel, ControlLane
 from agent.publisher.lanes import IDLE_S, Lanes
+from agent.publisher.limits import PublisherLimits
 from agent.publisher.link import Link, LinkState
 from agent.publisher.spending import PUBLISH_OVERHEAD_BYTES
 from agent.publisher.window import HandOver, Lane, Window
 from contract import Topics
 
 LOG = logging.getLogger("agent.publisher")
-
-
-@dataclass(frozen=True, slots=True)
-class PublisherLimits:
-    """Seconds, bytes and counts that the config does not name."""
-
-    connect_timeout_s: float = 30.0
-    ack_timeout_s: float = 20.0
-    max_in_flight_bytes: int = 96 * 1024
-    batch_rows: int = 512
-    backoff: BackoffSettings = field(default_factory=BackoffSettings)
 
 
 class Publisher:
@@ -259,6 +248,13 @@ class Publisher:
     def _settle(self, token: int, outcome: PublishOutcome) -> None:
         if outcome is PublishOutcome.CONNECTION_LOST:
             return  # on_disconnected voids everything in flight at once
+        if outcome is PublishOutcome.DENIED and self._window.lane_of(token) is not Lane.CONTROL:
+            # it would fare no better as another message: keep all of them and slow down
+            self._link.drop(
+                "the broker denies this vehicle its own topics: check its policy there",
+                unauthorised=True,
+            )
+            return
         over = self._window.settle(token)
         if over is None:
             return
@@ -270,7 +266,7 @@ class Publisher:
         elif over.lane is Lane.SINGLE:
             self._lanes.set_aside(over.messages[0], "the transport cannot send it")
         elif over.lane is Lane.CONTROL:
-            LOG.error("a request of %d bytes cannot be sent", over.size)
+            LOG.error("a request of %d bytes was not taken: %s", over.size, outcome.value)
 
     def _acknowledged(self, over: HandOver) -> None:
         lanes = self._lanes

@@ -45,6 +45,7 @@ class Link:
         self._since_s = now_s
         self._next_attempt_s = now_s
         self._drop_reason: str | None = None
+        self._drop_unauthorised = False
         self._told: str | None = None
         self.state = LinkState.DOWN
 
@@ -63,6 +64,7 @@ class Link:
         """It ended, or could not be made; the next attempt is planned."""
         was_up = self.state is LinkState.UP
         by_us, self._drop_reason = self._drop_reason, None
+        unauthorised = self._drop_unauthorised if by_us else unauthorised
         reason = by_us or reason
         self.state, self._since_s = LinkState.DOWN, now_s
         self._next_attempt_s = now_s + self._backoff.lost(now_s, unauthorised=unauthorised)
@@ -83,10 +85,10 @@ class Link:
             self.drop(f"no answer for {self._connect_timeout_s:.0f} s")
         return max(left_s, 0.05)
 
-    def drop(self, reason: str) -> None:
+    def drop(self, reason: str, *, unauthorised: bool = False) -> None:
         """Give it up; the transport confirms by ``on_disconnected``."""
         if self._drop_reason is None:
-            self._drop_reason = reason
+            self._drop_reason, self._drop_unauthorised = reason, unauthorised
             self._transport.disconnect()
 
     def hurry(self, now_s: float) -> None:

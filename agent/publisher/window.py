@@ -141,6 +141,11 @@ class Window:
         """A PUBACK came: the connection is alive."""
         self._last_ack_s = now_s
 
+    def lane_of(self, token: int) -> Lane | None:
+        """Which lane it went on; None for a token that was void already."""
+        over = self._in_flight.get(token)
+        return None if over is None else over.lane
+
     def settle(self, token: int) -> HandOver | None:
         """Free the slot; None for a token that was void already."""
         over = self._in_flight.pop(token, None)

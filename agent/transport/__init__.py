@@ -1,7 +1,13 @@
 """Transports: how messages reach the broker. The port is ``agent.ports.Transport``."""
 
+from agent.transport.choose import check_transport, make_transport
+from agent.transport.credentials import Credentials, check_credentials
 from agent.transport.identity import certificate_name
-from agent.transport.paho_transport import PahoTransport
-from agent.transport.tls import Credentials, check_credentials
 
-__all__ = ["Credentials", "PahoTransport", "certificate_name", "check_credentials"]
+__all__ = [
+    "Credentials",
+    "certificate_name",
+    "check_credentials",
+    "check_transport",
+    "make_transport",
+]

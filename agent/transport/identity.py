@@ -12,7 +12,8 @@ import ssl
 from typing import Final
 
 from agent.errors import IdentityError
-from agent.transport.tls import Credentials, make_context
+from agent.transport.credentials import Credentials
+from agent.transport.tls import make_context
 
 _ROUNDS: Final = 8
 """Flights of a TLS handshake, with some to spare."""
@@ -21,10 +22,14 @@ _ROUNDS: Final = 8
 def certificate_name(credentials: Credentials) -> str | None:
     """The common name in ``certificate_file``; None where it has none.
 
+    None also where the key is in a token, which only the other transport can use.
+
     Raises:
         IdentityError: key and certificate do not belong together, or the certificate has
             expired, is not valid yet or is not made for a client.
     """
+    if credentials.pkcs11 is not None:
+        return None
     make_context(credentials)
     pair = (str(credentials.certificate_file), str(credentials.key_file))
     judge = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import select
 import threading
 from collections import deque
@@ -20,8 +19,9 @@ import paho.mqtt.client as mqtt
 from agent.errors import IdentityError
 from agent.ports import Clock, PublishOutcome, TransportEvents
 from agent.transport.reports import Reports
-from agent.transport.sessions import CLOSED, DROPPED, FAREWELL_S, Publish, Session, Subscribe
+from agent.transport.sessions import CLOSED, DIED, DROPPED, FAREWELL_S, Publish, Session, Subscribe
 from agent.transport.tls import Failure
+from agent.transport.waker import Waker
 from contract.json_codec import MAX_MESSAGE_BYTES
 
 LOG = logging.getLogger("agent.transport")
@@ -31,34 +31,6 @@ _LONGEST_WAIT_S: Final = 5.0
 
 _FAREWELL_LOOK_S: Final = 0.05
 _UNAUTHORISED: Final = frozenset({"Not authorized", "Bad user name or password", "Banned"})
-
-
-class _Waker:
-    """Ends a poll from another thread."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._woken = False
-        self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-
-    def wake(self) -> None:
-        # a wake that was not answered yet does for this one too
-        if self._woken:
-            return
-        with self._lock:
-            if self.fd >= 0:
-                self._woken = True
-                os.eventfd_write(self.fd, 1)
-
-    def answer(self) -> None:
-        """Woken; what others did before their ``wake`` is to be looked at after this."""
-        os.eventfd_read(self.fd)
-        self._woken = False
-
-    def close(self) -> None:
-        with self._lock:
-            os.close(self.fd)
-            self.fd = -1
 
 
 class PahoSession:
@@ -82,7 +54,7 @@ class PahoSession:
         self._explain = explain
         self._on_end = on_end
         self._reports = Reports(events)
-        self._waker = _Waker()
+        self._waker = Waker()
         self._queue: deque[Publish | Subscribe] = deque()
         self._farewell: tuple[str, bytes] | None = None
         self._finishing = threading.Event()
@@ -128,6 +100,7 @@ class PahoSession:
 
     def _run(self) -> None:
         client: mqtt.Client | None = None
+        failure = DIED
         try:
             client = self._dial(self._adopt)
             failure = self._loop(client)
@@ -137,8 +110,9 @@ class PahoSession:
             # a defect in paho or here must end the connection, not the thread without a word
             LOG.exception("the MQTT loop failed")
             failure = Failure(f"internal error: {error}", unauthorised=False)
-        self._on_end(self)
-        self._reports.end(failure)
+        finally:
+            self._on_end(self)
+            self._reports.end(failure)
         if client is not None:
             sock = client.socket()
             if sock is not None:

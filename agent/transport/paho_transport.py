@@ -16,10 +16,11 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from agent.host import system_error_s
 from agent.ports import Clock, TransportEvents
+from agent.transport.credentials import Credentials, check_credentials
 from agent.transport.endpoint import Endpoint, Will
 from agent.transport.paho_session import PahoSession
 from agent.transport.sessions import DIAL_TIMEOUT_S, Session, SessionTransport
-from agent.transport.tls import Credentials, Failure, check_credentials, explain, make_context
+from agent.transport.tls import Failure, explain, make_context
 from agent.transport.wire import WireMeter
 
 

@@ -19,6 +19,7 @@ FAREWELL_S: Final = 2.0
 """For the farewell and what is in flight to be acknowledged at an orderly end."""
 
 DROPPED: Final = Failure("dropped by the agent", unauthorised=False)
+DIED: Final = Failure("the MQTT thread ended", unauthorised=False)
 CLOSED: Final = Failure("closed", unauthorised=False)
 DIAL_TIMEOUT_S: Final = 10.0
 

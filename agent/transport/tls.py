@@ -10,12 +10,11 @@ from __future__ import annotations
 import logging
 import socket
 import ssl
-import stat
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 from agent.errors import IdentityError
+from agent.transport.credentials import Credentials
 from agent.transport.sockets import BurstSocket
 from agent.transport.wire import WireMeter
 from contract import TimeQuality
@@ -67,16 +66,6 @@ _ALERTS: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Credentials:
-    """Where the three PEM files are, and the name to expect in the broker's certificate."""
-
-    ca_file: Path
-    certificate_file: Path
-    key_file: Path
-    server_name: str
-
-
-@dataclass(frozen=True, slots=True)
 class Failure:
     """Why there is no connection; ``unauthorised`` when trying again soon cannot help."""
 
@@ -99,46 +88,11 @@ class _NamedContext(ssl.SSLContext):
         return wrapped
 
 
-def check_credentials(credentials: Credentials, *, warn: bool = True) -> None:
-    """Look at the files before anything is dialled; a key that others can read is warned of.
-
-    Raises:
-        IdentityError: one is missing or unreadable; names the key of the config.
-    """
-    for key in ("ca_file", "certificate_file", "key_file"):
-        path: Path = getattr(credentials, key)
-        try:
-            with path.open("rb") as file:
-                content = file.read()
-        except FileNotFoundError:
-            raise IdentityError(
-                f"broker.{key}: there is no file {path}",
-                hint="Put the PEM file there, or correct the path in the config.",
-            ) from None
-        except OSError as error:
-            raise IdentityError(
-                f"broker.{key}: cannot read {path}: {error.strerror}",
-                hint="Make it readable for the user that the agent runs as.",
-            ) from error
-        if b"-----BEGIN " not in content:
-            raise IdentityError(
-                f"broker.{key}: {path} is not a PEM file",
-                hint="It must hold a block that starts with -----BEGIN; openssl converts DER.",
-            )
-    mode = credentials.key_file.stat().st_mode
-    if warn and mode & (stat.S_IRWXG | stat.S_IRWXO):
-        LOG.warning(
-            "broker.key_file: others than its owner can read %s (mode %04o); run: chmod 600 %s",
-            credentials.key_file,
-            stat.S_IMODE(mode),
-            credentials.key_file,
-        )
-
-
 def make_context(credentials: Credentials, meter: WireMeter | None = None) -> ssl.SSLContext:
     """A client context for mutual TLS 1.2 or later that checks chain and name.
 
-    ``meter`` counts what its sockets put on the wire.
+    ``meter`` counts what its sockets put on the wire. Without a ``key_file`` no certificate
+    is shown.
 
     Raises:
         IdentityError: a file cannot be used.
@@ -155,6 +109,13 @@ def make_context(credentials: Credentials, meter: WireMeter | None = None) -> ss
             f"broker.ca_file: {credentials.ca_file} cannot be used: {error}",
             hint="It must hold the PEM certificate of the CA that signed the broker's.",
         ) from error
+    if credentials.pkcs11 is not None:
+        raise IdentityError(
+            "broker.pkcs11: this transport cannot use a key in a PKCS#11 token",
+            hint='Set broker.transport = "awscrt", or give broker.key_file instead.',
+        )
+    if credentials.key_file is None:
+        return context
     try:
         # an empty password keeps OpenSSL from asking one at the terminal
         context.load_cert_chain(

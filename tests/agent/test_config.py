@@ -45,6 +45,16 @@ def refused(tmp_path, text):
     return caught.value
 
 
+TOKEN = 'pkcs11 = { module_file = "m.so", token_label = "t", key_label = "k", pin_file = "p/pin" }'
+
+
+def test_the_files_of_a_token_are_taken_from_the_folder_of_the_config_file(tmp_path):
+    text = GOOD.replace('key_file = "certs/key.pem"', f'transport = "awscrt"\n{TOKEN}')
+    token = load(write(tmp_path, text)).broker.pkcs11
+    assert (token.module_file, token.pin_file) == (tmp_path / "m.so", tmp_path / "p/pin")
+    assert (token.token_label, token.key_label) == ("t", "k")
+
+
 def test_paths_are_taken_from_the_folder_of_the_config_file(tmp_path):
     settings = load(write(tmp_path, GOOD))
     assert settings.can[0].dbc == (tmp_path / "bus/car.dbc",)
@@ -94,6 +104,18 @@ def test_the_rates_of_the_modes_have_their_defaults(tmp_path):
             "[broker]",
             "[sampling.thresholds]\nsaver_leave_battery_percent = 10\n[broker]",
             "must be below saver_leave_battery_percent = 10",
+        ),
+        ('key_file = "certs/key.pem"', "", "broker: key_file is required and missing"),
+        (
+            "[broker]",
+            '[broker]\ntransport = "awscrt"\nserver_name = "other"',
+            'broker: transport = "awscrt" checks the broker\'s certificate against host',
+        ),
+        ("[broker]", f"[broker]\n{TOKEN}", "broker: has key_file and [broker.pkcs11]"),
+        (
+            'key_file = "certs/key.pem"',
+            TOKEN,
+            'broker: [broker.pkcs11] needs transport = "awscrt"',
         ),
         ("[broker]", "[sampling.idle]\ninterval_s = 0\n[broker]", "sampling.idle.interval_s = 0"),
         ("[broker]", '[log]\nlevel = "loud"\n[broker]', 'log.level = "loud"'),

@@ -256,6 +256,20 @@ def test_a_message_that_the_broker_would_never_take_is_an_error_at_once(bench):
         feature.channel.send("shadow/update", b"x" * (MAX_MESSAGE_BYTES + 1))
 
 
+def test_a_request_that_the_broker_denies_is_told_and_leaves_the_connection_alone(bench, caplog):
+    feature = Feature(bench.publisher.exchange)
+    bench.turn()
+    bench.turn()
+    bench.turn()
+    request = next(one for one in bench.transport.waiting if one.topic == ASK)
+    bench.transport.deny(request)
+    bench.put(3)
+    bench.until_quiet()
+    assert "was not taken: denied" in caplog.text
+    assert feature.told == ["connected"]
+    assert bench.transport.disconnects == 0
+
+
 @pytest.mark.parametrize("count", [0, 9])
 def test_filters_that_one_subscribe_cannot_carry_are_an_error(bench, count):
     with pytest.raises(ValueError, match="one SUBSCRIBE takes 1 to 8"):

@@ -294,3 +294,15 @@ def test_the_status_follows_the_backlog_and_not_more_often_than_needed(bench):
     bench.publisher.request_status()
     bench.turn(1.0)
     assert bench.topics().count(STATUS) - before == 3
+
+
+def test_a_broker_that_denies_the_vehicle_its_topics_costs_no_message_and_is_asked_rarely(bench):
+    bench.connect()
+    bench.put(3)
+    for _ in range(600):
+        for one in list(bench.transport.waiting):
+            bench.transport.deny(one)
+        bench.turn(1.0)
+    assert bench.outbox.waiting() == 3
+    assert bench.outbox.tally().dropped == {}
+    assert 2 <= bench.transport.connects <= 12

@@ -14,7 +14,7 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
-from agent.config import BrokerSettings, DeliverySettings, OutboxSettings
+from agent.config import BrokerSettings, DeliverySettings, OutboxSettings, TransportKind
 from agent.delivery import Delivery
 from agent.ports import TimeBase
 from contract import Event, Location, Motion, Sample, TimeQuality
@@ -78,11 +78,12 @@ def make_delivery(state_dir, port, identity, *, clock=None, run_id="0000000a", *
         ),
         delivery=settings,
         broker=BrokerSettings(
-            host="127.0.0.1",
+            host="localhost",
             port=port,
             ca_file=Path(identity["ca_file"]),
             certificate_file=Path(identity["certificate_file"]),
             key_file=Path(identity["key_file"]),
+            transport=more.pop("mqtt_library", TransportKind.PAHO),
         ),
         software_version="1.2.3",
         **more,

@@ -76,6 +76,10 @@ class FakeTransport:
         self.waiting.remove(one)
         self._events.on_outcome(one.token, PublishOutcome.REFUSED)
 
+    def deny(self, one):
+        self.waiting.remove(one)
+        self._events.on_outcome(one.token, PublishOutcome.DENIED)
+
     def lose(self, reason="cut", *, unauthorised=False):
         self.up = False
         lost, self.waiting = self.waiting, []

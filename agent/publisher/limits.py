@@ -1,0 +1,18 @@
+"""The publisher's bounds that no one has needed to configure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from agent.publisher.backoff import BackoffSettings
+
+
+@dataclass(frozen=True, slots=True)
+class PublisherLimits:
+    """Seconds, bytes and counts that the config does not name."""
+
+    connect_timeout_s: float = 30.0
+    ack_timeout_s: float = 20.0
+    max_in_flight_bytes: int = 96 * 1024
+    batch_rows: int = 512
+    backoff: BackoffSettings = field(default_factory=BackoffSettings)

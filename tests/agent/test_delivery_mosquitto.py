@@ -5,13 +5,16 @@ import json
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
+import awscrt.mqtt5
+import paho.mqtt.client
 import pytest
 
 from agent.account import imbalance
-from agent.config import DeliverySettings
+from agent.config import DeliverySettings, TransportKind
 from agent.delivery import Delivery
 from agent.engine.rate import Rate
 from agent.publisher import BackoffSettings, PublisherLimits
@@ -272,6 +275,53 @@ def test_a_feature_asks_and_is_answered_on_each_connection_while_samples_go(
     wait(lambda: echo.answers == ["1", "disconnected", "2"], "no answer after the restart")
     wait(lambda: delivery.outbox.waiting() == 0, "not drained")
     assert delivery.account()["samples_acknowledged"] == 100
+    assert imbalance(delivery.account()) == 0
+
+
+LIBRARIES = {
+    TransportKind.PAHO: paho.mqtt.client.Client,
+    TransportKind.AWSCRT: awscrt.mqtt5.Client,
+}
+
+
+@pytest.fixture
+def start(broker, vehicle, tmp_path, deliveries):
+    """A function that starts the vehicle's delivery at the broker."""
+    return lambda **more: deliveries(tmp_path / "state", broker.port, vehicle, limits=QUICK, **more)
+
+
+@pytest.fixture
+def listener(broker, listener_identity):
+    with MosquittoSub(listener_identity, broker.port) as running:
+        yield running
+
+
+@pytest.mark.parametrize("library", list(LIBRARIES))
+def test_a_client_that_is_stuck_in_its_library_is_rebuilt_and_no_sample_is_lost(
+    library, start, listener, monkeypatch
+):
+    reached, freed = threading.Event(), threading.Event()
+
+    def hang(*_args, **_kwargs):
+        reached.set()
+        freed.wait(60)
+        raise ValueError("hung")
+
+    delivery = start(mqtt_library=library)
+    record(delivery, 1, 20)
+    wait(lambda: delivery.outbox.waiting() == 0, "not connected")
+    with monkeypatch.context() as patch:
+        patch.setattr(LIBRARIES[library], "publish", hang)
+        record(delivery, 21, 20)
+        assert reached.wait(20)
+        wait(lambda: not delivery.publisher.connected, "the hang was not noticed")
+    record(delivery, 41, 20)
+    wait(lambda: delivery.outbox.waiting() == 0, "not delivered after the hang")
+    wait(
+        lambda: {n for _, n in sequences_heard(listener)} == set(range(1, 61)),
+        "a sample is missing",
+    )
+    freed.set()
     assert imbalance(delivery.account()) == 0
 
 

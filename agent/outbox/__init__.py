@@ -14,13 +14,14 @@ Invariants
    on with a new one; its messages are salvaged beside that, and what is lost is counted.
 5. A full or failing disk is survived: acknowledgements still free space, old samples are
    thinned to make room within the file, messages stay in memory up to
-   ``MEMORY_LIMIT_MESSAGES``, and what goes beyond is counted.
+   ``MEMORY_LIMIT_MESSAGES`` and are thinned there too, and what goes beyond is counted.
 
 Eviction policy, by reason: ``max_mb`` reached, old samples are ``thinned``; at the
 coarsest level the oldest samples go, events only when no sample is left
 (``outbox_full``). In the last quarter of ``max_age_days`` samples are thinned, at its
 end samples and events are ``expired``. The disk is full or failing and the memory's
-reserve too, the oldest in memory go (``disk_full``).
+reserve too: samples in memory are ``thinned``; at the coarsest level the oldest go
+(``disk_full``).
 
 =================  ============================================================
 module             concept
@@ -31,6 +32,7 @@ module             concept
 ``books``          lanes and counts under one lock (``lanes``, ``tally``, ``message``)
 ``writer``         group commit, faults, chores
 ``bounds``         what goes and when (policy: ``thinning``, ``eviction``)
+``reserve``        what goes when memory must do for the disk
 ``store``          the file (``schema``, ``connection``, ``opening``, ``commit``, ``batch``,
                    ``faults``)
 ``salvage``        damaged files (``salvage_jobs``, ``rescue``, ``pages``)

@@ -8,6 +8,7 @@ claimed from an older snapshot.
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 
 from agent.outbox.lanes import Lanes
 from agent.outbox.message import DropReason, Message
@@ -48,6 +49,13 @@ class Books:
         self.settle(message)
         self.run_drops.add(reason, [(message.run_id, message.sequence)])
         self.count_drops(reason, 1)
+
+    def give_up(self, messages: Sequence[Message], reason: DropReason) -> None:
+        """Live messages that are in memory alone are given up and counted."""
+        self.lanes.give_up(messages)
+        self.tally.waiting -= len(messages)
+        self.run_drops.add(reason, [(one.run_id, one.sequence) for one in messages])
+        self.count_drops(reason, len(messages))
 
     def count_drops(self, reason: DropReason, messages: int) -> None:
         """So many, which wait no more, were given up."""

@@ -16,6 +16,7 @@ from agent.outbox.eviction import Eviction
 from agent.outbox.faults import StoreError
 from agent.outbox.ledger import Ledger
 from agent.outbox.message import Kind, Message
+from agent.outbox.reserve import Reserve
 from agent.outbox.run_drops import DropTotal
 from agent.outbox.store import Store
 from agent.outbox.tally import Tally
@@ -42,7 +43,7 @@ class Outbox:
         self._store = store
         untimed = untimed or Untimed(run_id)
         books = Books(clock, untimed)
-        self._ledger = Ledger(books, run_id)
+        self._ledger = Ledger(books, run_id, Reserve(MEMORY_LIMIT_MESSAGES))
         self._writer = Writer(
             DiskLedger(books),
             store,
@@ -84,7 +85,7 @@ class Outbox:
 
     def put(self, message: Message) -> None:
         """Take over one message; memory only, returns at once."""
-        self._ledger.put(message, MEMORY_LIMIT_MESSAGES)
+        self._ledger.put(message)
 
     # --- the publisher's side ------------------------------------------------------
 

@@ -14,7 +14,7 @@ grow with it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Final
 
@@ -116,13 +116,17 @@ class Lanes:
         self.held[message.kind].pop(row, None)
         self.cursor[message.kind] = min(self.cursor[message.kind], row - 1)
 
-    def oldest_unclaimed(self) -> Message | None:
-        """What goes first when memory is full: the oldest live sample, else the oldest event."""
-        for kind in Kind:
-            for message in self.live[kind]:
-                if message.row is None:
-                    return message
-        return None
+    def in_memory_alone(self, kind: Kind) -> list[Message]:
+        """Live messages that are not on disk, oldest first."""
+        return [message for message in self.live[kind] if message.row is None]
+
+    def give_up(self, messages: Sequence[Message]) -> None:
+        """Live messages that are in memory alone leave it."""
+        for message in messages:
+            message.place = Place.SETTLED
+            self.unwritten.pop(message.ticket or 0, None)
+        for kind in {message.kind for message in messages}:
+            self.live[kind] = deque(m for m in self.live[kind] if m.place is Place.LIVE)
 
     def to_insert(self, limit: int) -> list[tuple[int, Message]]:
         """What is in memory alone, oldest first, each with the id that it gets."""

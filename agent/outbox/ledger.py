@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from agent.outbox.batch import Row
 from agent.outbox.books import Books
 from agent.outbox.message import DropReason, Kind, Message, Place
+from agent.outbox.reserve import Reserve
 from agent.outbox.run_drops import DropTotal
 from agent.outbox.tally import Tally
 from agent.ports import TimeBase
@@ -19,9 +20,10 @@ from agent.ports import TimeBase
 class Ledger:
     """Every method is safe from any thread."""
 
-    def __init__(self, books: Books, run_id: str) -> None:
+    def __init__(self, books: Books, run_id: str, reserve: Reserve) -> None:
         self._books = books
         self._run_id = run_id
+        self._reserve = reserve
         self._lock = books.lock
         self._lanes = books.lanes
         self._untimed = books.untimed
@@ -30,8 +32,8 @@ class Ledger:
 
     # --- messages ------------------------------------------------------------------
 
-    def put(self, message: Message, memory_limit: int) -> None:
-        """Take over one message; beyond the limit the oldest in memory goes."""
+    def put(self, message: Message) -> None:
+        """Take over one message; when the reserve in memory is full, something else goes."""
         with self._lock:
             if not self._lanes.unwritten:
                 self.needs_flush.set()
@@ -40,10 +42,11 @@ class Ledger:
             self._lanes.put(message)
             self._books.tally.created[message.kind] += 1
             self._books.tally.waiting += 1
-            if len(self._lanes.unwritten) > memory_limit:
-                surplus = self._lanes.oldest_unclaimed()
-                if surplus is not None:
-                    self._books.drop(surplus, DropReason.DISK_FULL)
+            if self._reserve.looks(len(self._lanes.unwritten)):
+                gone, reason = self._reserve.choose(
+                    *(self._lanes.in_memory_alone(kind) for kind in (Kind.SAMPLE, Kind.EVENT))
+                )
+                self._books.give_up(gone, reason)
 
     def claim_live(self, kind: Kind, limit: int) -> list[Message]:
         """The oldest live messages of a kind; none while they wait for the time."""

@@ -40,7 +40,8 @@ class DropReason(StrEnum):
     """``outbox.max_age_days`` passed without a connection."""
 
     DISK_FULL = "disk_full"
-    """The file system was full or failing, and the reserve in memory ran out: the oldest went."""
+    """The file system was full or failing, and thinning the reserve in memory could give no more:
+    the oldest went."""
 
     DAMAGED = "damaged"
     """The outbox's file was damaged; they were in it and could not be salvaged."""

@@ -1,3 +1,4 @@
+import itertools
 import shutil
 import sqlite3
 
@@ -228,17 +229,68 @@ def test_a_full_disk_keeps_messages_in_memory_and_acknowledgements_free_space(tm
     assert bench.outbox.tally().imbalance() == 0
 
 
-def test_a_full_disk_with_full_memory_drops_the_oldest_samples_and_counts_them(tmp_path):
+def test_a_full_disk_with_full_memory_thins_the_oldest_samples_and_counts_them(tmp_path):
     bench = Bench(tmp_path)
     bench.store._disk_is_low = lambda: True
     bench.put(1, kind=Kind.EVENT, size=8000)
     bench.put(*range(2, MEMORY_LIMIT_MESSAGES + 11))
     bench.flush()
     tally = bench.outbox.tally()
-    assert tally.dropped == {DropReason.DISK_FULL: 10}
+    assert tally.dropped == {DropReason.THINNED: 99}
     assert tally.imbalance() == 0
     assert sequences(bench.outbox.claim_live(Kind.EVENT)) == [1]
-    assert sequences(bench.outbox.claim_live(Kind.SAMPLE)) == [12]
+    assert sequences(bench.outbox.claim_live(Kind.SAMPLE, 4)) == [2, 4, 6, 8]
+
+
+def test_hours_with_a_broken_card_show_the_whole_route_in_memory_and_all_events(tmp_path):
+    bench = Bench(tmp_path)
+    bench.store._disk_is_low = lambda: True
+    bench.put(1, size=8000)
+    bench.flush()
+    limit, created = MEMORY_LIMIT_MESSAGES, 8 * MEMORY_LIMIT_MESSAGES
+    bench.put(*range(2, 12), kind=Kind.EVENT)
+    most = 0
+    for sequence in range(12, created + 1):
+        bench.put(sequence, lat=50.0 + sequence * 1e-6)
+        most = max(most, bench.outbox.waiting())
+    assert most <= limit + 200
+    tally = bench.outbox.tally()
+    assert tally.dropped.keys() == {DropReason.THINNED}
+    assert tally.imbalance() == 0
+    assert sequences(bench.outbox.claim_live(Kind.EVENT, 20)) == [*range(2, 12)]
+    kept = sequences(bench.outbox.claim_live(Kind.SAMPLE, limit))
+    assert kept[0] == 1
+    assert kept[-1] == created
+    assert max(later - one for one, later in itertools.pairwise(kept)) <= 2**5
+
+
+def test_a_reserve_that_can_be_thinned_no_more_gives_up_the_oldest_samples_and_stays_bounded(
+    tmp_path,
+):
+    bench = Bench(tmp_path)
+    bench.store._disk_is_low = lambda: True
+    bench.put(1, kind=Kind.EVENT, size=8000)
+    bench.flush()
+    # each of another run: every one is the end of a gap
+    for sequence in range(2, 2 * MEMORY_LIMIT_MESSAGES):
+        bench.run_id = f"{sequence:08x}"
+        bench.put(sequence)
+        assert bench.outbox.waiting() <= MEMORY_LIMIT_MESSAGES + 400
+    tally = bench.outbox.tally()
+    assert tally.dropped.keys() == {DropReason.DISK_FULL}
+    assert tally.imbalance() == 0
+    assert sequences(bench.outbox.claim_live(Kind.EVENT)) == [1]
+    assert sequences(bench.outbox.claim_live(Kind.SAMPLE))[0] > MEMORY_LIMIT_MESSAGES // 2
+
+
+def test_a_reserve_of_events_alone_gives_up_the_oldest(tmp_path):
+    bench = Bench(tmp_path)
+    bench.store._disk_is_low = lambda: True
+    bench.put(1, kind=Kind.EVENT, size=8000)
+    bench.flush()
+    bench.put(*range(2, MEMORY_LIMIT_MESSAGES + 4), kind=Kind.EVENT)
+    assert bench.outbox.tally().dropped == {DropReason.DISK_FULL: 3}
+    assert sequences(bench.outbox.claim_live(Kind.EVENT)) == [4]
 
 
 def test_a_state_directory_that_comes_late_is_used_when_it_is_there(tmp_path):

@@ -9,6 +9,7 @@ Freed pages are given back in small steps (``auto_vacuum=INCREMENTAL``).
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
@@ -28,6 +29,7 @@ def connect_writer(path: Path) -> sqlite3.Connection:
         StoreError: SQLite would open it, and drop what is in its log without a word.
         sqlite3.Error: as SQLite gives it.
     """
+    _undo_cut_short_migration(path)
     log = path.with_name(path.name + "-wal")
     if log.exists() and log.stat().st_size and (not path.exists() or not path.stat().st_size):
         raise StoreError(StoreFault.DAMAGED, f"{path} is empty but its log is not")
@@ -49,6 +51,17 @@ def connect_writer(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _undo_cut_short_migration(path: Path) -> None:
+    """SQLite puts the file back from its journal, which only a migration has.
+
+    Before that the file may lack pages without being damaged.
+    """
+    journal = path.with_name(path.name + "-journal")
+    if journal.exists() and journal.stat().st_size:
+        with closing(sqlite3.connect(path, timeout=5.0)) as connection:
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
 
 
 def connect_reader(path: Path) -> sqlite3.Connection:

@@ -99,6 +99,13 @@ class DiskLedger:
                 books.run_drops.unsaved(),
             )
 
+    def drops_to_commit(self) -> Batch:
+        """Of the next commit what tells of drops alone."""
+        with self._lock:
+            drops, reported = self._books.drops.unsaved()
+            run_drops = self._books.run_drops.unsaved()
+            return Batch(drops=drops, reported=reported, run_drops=run_drops)
+
     def committed(self, batch: Batch, hold_live_s: float) -> None:
         """A commit succeeded."""
         books = self._books

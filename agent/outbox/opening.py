@@ -59,7 +59,7 @@ def look_inside(
         unreported,
         read_totals(connection),
         {row[0]: Sweep(*row) for row in connection.execute("SELECT * FROM sweeps")},
-        [read_job(row) for row in connection.execute("SELECT * FROM salvages WHERE NOT done")],
+        [read_job(row) for row in connection.execute("SELECT * FROM salvages")],
     )
     return contents, counts
 

@@ -12,6 +12,7 @@ import logging
 import sqlite3
 from bisect import bisect_right
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -24,7 +25,7 @@ from agent.outbox.opening import read_totals
 from agent.outbox.pages import Pages
 from agent.outbox.rescue import messages_in
 from agent.outbox.run_drops import DropTotal
-from agent.outbox.salvage_jobs import mark_salvaged, unsalvaged_files
+from agent.outbox.salvage_jobs import forget_job, mark_salvaged, unsalvaged_files
 from agent.outbox.store import Store
 
 LOG = logging.getLogger("agent.outbox")
@@ -44,6 +45,8 @@ class Salvage:
         self._jobs: dict[str, SalvageJob] = {}
         self._pages: Pages | None = None
         self._free: set[int] = set()
+        self._counted: set[str] = set()
+        """Files whose loss is in the books; a commit that fails after it is repeated."""
 
     def waits(self) -> bool:
         """There is a file to go on with."""
@@ -69,31 +72,52 @@ class Salvage:
                 self._jobs[file.name] = job
 
     def step(self) -> None:
-        """A few pages of the oldest file.
+        """A few pages of the oldest file; after the last ones the file gets its other name.
 
         Raises:
-            StoreError: the new file could not be written; the step is repeated later.
+            StoreError: the new file could not be written, or the old one not renamed; the
+                step is repeated later.
         """
         job = next(iter(self._jobs.values()))
         file = self._store.path.with_name(job.file)
+        if not job.done and self._read_on(job, file):
+            self._end(job, file)
+        if job.done:
+            self.close()
+            with store_errors(f"cannot rename {file}"):
+                mark_salvaged(file)
+            self._store.transact(lambda connection: forget_job(connection, job.file))
+            del self._jobs[job.file]
+
+    def _read_on(self, job: SalvageJob, file: Path) -> bool:
+        """Bring the next few pages; whether these were the last."""
         with store_errors(f"cannot read {file}"):
             if self._pages is None:
                 self._pages = Pages(file)
                 self._free = self._pages.free_pages()
             found, bad = self._read(self._pages, job)
-        before = (job.next_page, job.saved, job.bad_pages, job.done)
+        before = (job.next_page, job.saved, job.bad_pages)
         job.next_page += STEP_PAGES
         job.saved += sum(len(rows) for rows in found.values())
         job.bad_pages += bad
-        job.done = job.next_page > self._pages.count
         try:
             self._store.commit(Batch(salvaged=found, jobs=[job]))
         except StoreError:
-            job.next_page, job.saved, job.bad_pages, job.done = before
+            job.next_page, job.saved, job.bad_pages = before
             raise
         self._ledger.salvaged(job.file, {kind: len(rows) for kind, rows in found.items()})
-        if job.done:
-            self._end(job, file)
+        return job.next_page > self._pages.count
+
+    def _end(self, job: SalvageJob, file: Path) -> None:
+        """What is lost and that it is known go to disk in one commit: neither without the other."""
+        if job.file not in self._counted:
+            self._counted.add(job.file)
+            self._count(job, file)
+        batch = self._ledger.drops_to_commit()
+        batch.jobs = [replace(job, done=True)]
+        self._store.commit(batch)
+        self._ledger.committed(batch, 0.0)
+        job.done = True
 
     def _read(self, pages: Pages, job: SalvageJob) -> tuple[dict[Kind, list[Row]], int]:
         found: dict[Kind, list[Row]] = {}
@@ -108,7 +132,7 @@ class Salvage:
                     found.setdefault(kind, []).append(row)
         return found, bad
 
-    def _end(self, job: SalvageJob, file: Path) -> None:
+    def _count(self, job: SalvageJob, file: Path) -> None:
         lost = max(0, (job.expected or 0) - job.saved)
         self._ledger.salvage_ended(job.file, lost)
         LOG.warning(
@@ -118,10 +142,6 @@ class Salvage:
             lost if job.expected is not None else "an unknown number",
             job.bad_pages,
         )
-        self.close()
-        del self._jobs[job.file]
-        with store_errors(f"cannot rename {file}"):
-            mark_salvaged(file)
 
     def close(self) -> None:
         """Let go of the file; idempotent."""

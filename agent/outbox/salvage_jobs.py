@@ -16,7 +16,7 @@ from agent.outbox.batch import Row, SalvageJob
 from agent.outbox.faults import StoreError, StoreFault
 from agent.outbox.message import Kind
 
-SUFFIXES: Final = ("", "-wal", "-shm")
+SUFFIXES: Final = ("", "-wal", "-shm", "-journal")
 _DAMAGED: Final = "damaged"
 _SALVAGED: Final = "salvaged"
 _SHIFT: Final = 2**48
@@ -29,9 +29,10 @@ def kept_files(path: Path) -> list[Path]:
     for word in (_DAMAGED, _SALVAGED):
         for file in path.parent.glob(f"{path.name}.{word}-*"):
             # the log may be all that there is: SQLite may not have made the file yet
-            name = file.name.removesuffix("-wal").removesuffix("-shm")
-            if name.rpartition("-")[2].isdigit():
-                found.append(file.with_name(name))
+            name, _, rest = file.name.rpartition(f".{word}-")
+            number = rest.partition("-")[0]
+            if name == path.name and number.isdigit():
+                found.append(file.with_name(f"{name}.{word}-{number}"))
     return sorted(set(found), key=_number)
 
 
@@ -100,6 +101,11 @@ def write_job(connection: sqlite3.Connection, job: SalvageJob) -> None:
             int(job.done),
         ),
     )
+
+
+def forget_job(connection: sqlite3.Connection, file: str) -> None:
+    """Its file is renamed: another one of that name would be another one."""
+    connection.execute("DELETE FROM salvages WHERE file = ?", (file,))
 
 
 def insert_salvaged(connection: sqlite3.Connection, kind: Kind, rows: list[Row]) -> int:

@@ -27,6 +27,8 @@ LEAST_DUE_SHARE: Final = 1 - _COMMIT_SHARE[1]
 """Of ``flush_interval_s``: no message is due for its flush sooner after it was put."""
 
 _RETRY_DISK_S: Final = 2.0
+_FULL_TRIES: Final = 2
+"""A write that failed once may go the next time: nothing is given up for it."""
 
 
 class Writer:
@@ -56,6 +58,10 @@ class Writer:
         self._bounds = Bounds(ledger, store, clock, eviction)
         self._salvage = Salvage(ledger, store)
         self._trouble: StoreFault | None = None
+        self._went_bad = False
+        """The open file is damaged and still has to be set aside."""
+        self._full_tries = 0
+        """Writes that found no room, one after the other."""
         self._retry_at_s = 0.0
         self._slow_commit_s = 0.0
         self._chore_at_s: float | None = None
@@ -87,6 +93,7 @@ class Writer:
         self._bounds.reset(contents.sweeps)
         self._salvage.find(contents.jobs)
         self._chore_at_s = self._clock.monotonic_s() if self._salvage.waits() else None
+        self._went_bad = False
         self.is_open = True
 
     def close(self, last_sequence: int) -> None:
@@ -109,7 +116,7 @@ class Writer:
 
     def can_read(self) -> bool:
         """The backlog can be read."""
-        return self.is_open and self._trouble is not StoreFault.DAMAGED
+        return self.is_open and not self._went_bad
 
     def flush_in_s(self) -> float | None:
         """Seconds until a flush is due, 0 when overdue; None when nothing needs one."""
@@ -137,7 +144,7 @@ class Writer:
             if not self.is_open:
                 return
         try:
-            if self._trouble is StoreFault.DAMAGED:
+            if self._went_bad:
                 self._begin_anew()
             self._write()
         except StoreError as error:
@@ -146,13 +153,14 @@ class Writer:
         if self._trouble is not None:
             LOG.info("the outbox is written to disk again")
             self._trouble = None
+            self._full_tries = 0
         try:
             self._do_chores()
         except StoreError as error:
             self.note_trouble(error)
 
     def _write(self) -> None:
-        extra = self._bounds.enforce(disk_full=self._trouble is StoreFault.FULL)
+        extra = self._bounds.enforce(disk_full=self._full_tries >= _FULL_TRIES)
         while True:
             batch = self._ledger.snapshot()
             batch.rewrites, batch.sweeps = extra.rewrites, extra.sweeps
@@ -226,7 +234,10 @@ class Writer:
             )
         self._trouble = error.fault
         self._retry_at_s = self._clock.monotonic_s()
-        if error.fault is not StoreFault.DAMAGED:
+        self._full_tries = self._full_tries + 1 if error.fault is StoreFault.FULL else 0
+        if error.fault is StoreFault.DAMAGED:
+            self._went_bad = self.is_open
+        else:
             self._retry_at_s += _RETRY_DISK_S
         self._ledger.needs_flush.set()
 

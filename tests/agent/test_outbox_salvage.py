@@ -1,10 +1,13 @@
 """Damage: torn, short and zeroed files open, are salvaged, and the loss is told."""
 
+import errno
 import itertools
 import json
 import logging
+import random
 import shutil
 import sqlite3
+from pathlib import Path
 
 import pytest
 
@@ -317,4 +320,140 @@ def test_a_drained_file_gives_its_space_back_in_small_steps(tmp_path):
     assert sizes[-1] < 1_300_000
     assert max(a - b for a, b in itertools.pairwise(sizes)) <= 66 * PAGE
     assert verify(bench.path).sound
+    bench.outbox.close()
+
+
+def test_a_file_that_cannot_be_renamed_at_once_is_set_aside_later(tmp_path, monkeypatch):
+    bench = Bench(tmp_path)
+    bench.put(*range(1, 301), size=400)
+    bench.flush()
+    bench.store.checkpoint()
+    damage(bench.path, range(2, 3))
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", broken_disk)
+        for sequence in range(401, 404):
+            bench.put(sequence)
+            bench.backlog(300)
+            bench.flush(3)
+        assert kept_files(bench.path) == []
+        assert bench.outbox.flush_in_s() > 0
+    settle(bench)
+    assert {401, 402, 403} <= set(bench.on_disk())
+    assert len(set(bench.on_disk())) >= 290
+    assert [file.name for file in kept_files(bench.path)] == ["outbox.db.salvaged-1"]
+    bench.outbox.close()
+
+
+def broken_disk(*_):
+    raise OSError(errno.EIO, "Input/output error")
+
+
+@pytest.fixture
+def nearly_salvaged(tmp_path, monkeypatch):
+    """An outbox that lost power between the end of a salvage and the file's new name."""
+    first = Bench(tmp_path / "first")
+    first.put(*range(1, 301), size=400)
+    first.flush()
+    first.store.checkpoint()
+    damage(first.path, range(20, 21))
+    first.backlog(300)
+    with monkeypatch.context() as patch:
+        patch.setattr("agent.outbox.salvage.mark_salvaged", broken_disk)
+        for _ in range(4):
+            first.clock.advance(2.5)
+            first.outbox.flush()
+    folder = first.copy_as_after_a_power_cut(tmp_path / "second")
+    lost = first.outbox.tally().dropped[DropReason.DAMAGED]
+    first.outbox.close()
+    return folder, lost
+
+
+def test_a_power_cut_at_the_end_of_a_salvage_brings_no_row_twice(nearly_salvaged):
+    folder, lost = nearly_salvaged
+    second = Bench(folder, run_id="00000002")
+    settle(second)
+    assert len(second.on_disk()) == len(set(second.on_disk())) == 300 - lost
+    assert [file.name for file in kept_files(second.path)] == ["outbox.db.salvaged-1"]
+    second.outbox.close()
+
+
+def test_a_power_cut_at_the_end_of_a_salvage_does_not_swallow_what_was_lost(nearly_salvaged):
+    folder, lost = nearly_salvaged
+    assert lost > 0
+    second = Bench(folder, run_id="00000002")
+    settle(second)
+    told = second.outbox.take_unreported_drops()
+    assert [(one.reason, one.messages) for one in told] == [(DropReason.DAMAGED.value, lost)]
+    second.outbox.close()
+
+
+def test_a_database_cut_within_a_page_opens_and_gives_back_what_is_there(original, tmp_path):
+    chance = random.Random(11)
+    for page in range(0, pages_of(original), 4):
+        size = page * PAGE + chance.randrange(1, PAGE)
+
+        def cut(db, _, size=size):
+            with db.open("r+b") as file:
+                file.truncate(size)
+
+        bench = Bench(damaged_copy(original, tmp_path / f"{page}", cut), run_id="00000002")
+        settle(bench)
+        assert {*range(311, 501)} <= set(saved(bench)), f"cut at byte {size}"
+        assert verify(bench.path).sound
+        bench.outbox.close()
+
+
+def test_a_log_torn_within_any_frame_loses_only_what_was_committed_from_there(original, tmp_path):
+    chance = random.Random(12)
+    for frame in range(0, frames_of(original), 3):
+        size = 32 + frame * FRAME + chance.randrange(1, FRAME)
+
+        def tear(_, log, size=size):
+            content = log.read_bytes()
+            # the card had room for the file, and wrote only so much of it
+            log.write_bytes(content[:size] + bytes(len(content) - size))
+
+        bench = Bench(damaged_copy(original, tmp_path / f"{frame}", tear), run_id="00000002")
+        settle(bench)
+        kept = saved(bench)
+        assert kept == list(range(1, len(kept) + 1)), f"torn at byte {size}"
+        assert len(kept) >= 300
+        assert len(bench.on_disk(Kind.EVENT)) == 20
+        bench.outbox.close()
+
+
+@pytest.mark.parametrize("part", ["outbox.db", "outbox.db-wal"])
+def test_flipped_bits_never_keep_it_from_opening_and_cost_little(original, part, tmp_path):
+    chance = random.Random(13)
+    size = (original / part).stat().st_size
+    for number in range(25):
+        at, bit = chance.randrange(size), 1 << chance.randrange(8)
+
+        def flip(db, log, at=at, bit=bit):
+            with (db if part == "outbox.db" else log).open("r+b") as file:
+                file.seek(at)
+                byte = file.read(1)[0]
+                file.seek(at)
+                file.write(bytes([byte ^ bit]))
+
+        bench = Bench(damaged_copy(original, tmp_path / f"{number}", flip), run_id="00000002")
+        settle(bench)
+        there = len(saved(bench)) + len(set(bench.on_disk(Kind.EVENT)))
+        assert there >= 520 - 40, f"bit {bit} of byte {at}"
+        bench.put(1)
+        bench.flush()
+        assert 1 in bench.on_disk()
+        bench.outbox.close()
+
+
+def test_a_last_page_full_of_garbage_costs_no_more_than_its_own_rows(original, tmp_path):
+    def spoil(db, _):
+        with db.open("r+b") as file:
+            file.seek(-PAGE, 2)
+            file.write(random.Random(14).randbytes(PAGE))
+
+    bench = Bench(damaged_copy(original, tmp_path / "copy", spoil), run_id="00000002")
+    settle(bench)
+    assert len(saved(bench)) >= 490
+    assert len(set(bench.on_disk(Kind.EVENT))) >= 19
     bench.outbox.close()

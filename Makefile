@@ -19,6 +19,9 @@ DEMO_ARGS ?=
 # arguments of pytest, e.g. make test PYTEST_ARGS="tests/contract -k batch"
 PYTEST_ARGS ?=
 PYTEST_WORKERS ?= 3
+# kills of make test-crash; its other arguments: make test-crash CRASH_ARGS="--seed 7 --keep"
+KILLS ?= 100
+CRASH_ARGS ?=
 
 .PHONY: help
 help: ## list the targets
@@ -58,6 +61,10 @@ check: $(STAMPS)/dev ## everything but the tests
 .PHONY: pytest
 pytest: $(STAMPS)/dev $(STAMPS)/sam apt-packages ## the tests (PYTEST_ARGS="...")
 	$(BIN)/pytest --numprocesses $(PYTEST_WORKERS) --dist loadgroup --durations 15 $(PYTEST_ARGS)
+
+.PHONY: test-crash
+test-crash: $(STAMPS)/dev apt-packages ## kill -9 the real agent again and again (KILLS=500)
+	@$(BIN)/python -m tests.rigs.crash --kills $(KILLS) $(CRASH_ARGS)
 
 .PHONY: format
 format: $(STAMPS)/dev ## format and mend what can be mended

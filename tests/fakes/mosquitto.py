@@ -4,6 +4,7 @@ The broker's certificate is the vehicle's gate: ``require_certificate``, the com
 is the user name, and ``pattern write …/%u`` lets each vehicle write its own topics only.
 """
 
+import contextlib
 import getpass
 import os
 import shutil
@@ -107,6 +108,13 @@ class Mosquitto:
 
     stop = kill
 
+    def end(self):
+        """SIGTERM: with ``persistence`` it saves what it acknowledged and has not passed on."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(10)
+            self._process = None
+
     def log(self):
         return self.log_file.read_text(encoding="utf-8", errors="replace")
 
@@ -133,9 +141,12 @@ def mosquitto_pub(identity, port, topic, payload, *, retain=False):
 
 
 class MosquittoSub:
-    """``mosquitto_sub`` with its own certificate; ``messages`` is ``[(topic, payload)]``."""
+    """``mosquitto_sub`` with its own certificate; ``messages`` is ``[(topic, payload)]``.
 
-    def __init__(self, identity, port, topic="#"):
+    ``keeps_session``: the broker keeps for it what comes while it is away.
+    """
+
+    def __init__(self, identity, port, topic="#", *, keeps_session=False):
         self.messages = []
         self._lock = threading.Lock()
         self._process = subprocess.Popen(
@@ -144,6 +155,7 @@ class MosquittoSub:
                 *("-h", "localhost", "-p", str(port), "-V", "mqttv311", "-i", LISTENER),
                 *("--cafile", str(identity.ca_file), "--cert", str(identity.certificate_file)),
                 *("--key", str(identity.key_file), "-q", "1", "-t", topic, "-F", "%t %x", "-d"),
+                *(("-c",) if keeps_session else ()),
             ],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -173,6 +185,13 @@ class MosquittoSub:
     def wait_for(self, topic, count, timeout_s=20.0):
         _wait(lambda: len(self.on(topic)) >= count, f"{count} messages on {topic}", timeout_s)
         return self.on(topic)
+
+    def end(self):
+        """Say goodbye, so that nothing is acknowledged and not in ``messages``."""
+        self._process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(3)
+        self.stop()
 
     def stop(self):
         self._process.kill()

@@ -78,6 +78,7 @@ class Link:
             if now_s < self._next_attempt_s:
                 return self._next_attempt_s - now_s
             self.state, self._since_s = LinkState.CONNECTING, now_s
+            self._backoff.attempts(now_s)
             self._transport.connect()
             return self._connect_timeout_s
         left_s = self._since_s + self._connect_timeout_s - now_s
@@ -92,5 +93,5 @@ class Link:
             self._transport.disconnect()
 
     def hurry(self, now_s: float) -> None:
-        """Dial now instead of when the back-off would."""
-        self._next_attempt_s = min(self._next_attempt_s, now_s)
+        """Dial as soon as the broker may be asked again, whatever the jitter says."""
+        self._next_attempt_s = min(self._next_attempt_s, max(now_s, self._backoff.earliest_s))

@@ -34,7 +34,9 @@ from tests.fakes.relay import Relay
 
 pytestmark = pytest.mark.needs("mosquitto", "mosquitto_sub")
 
-QUICK = PublisherLimits(ack_timeout_s=1.0, backoff=BackoffSettings(base_s=0.05, cap_s=0.3))
+QUICK = PublisherLimits(
+    ack_timeout_s=1.0, backoff=BackoffSettings(base_s=0.05, cap_s=0.3, least_gap_s=0.0)
+)
 TELEMETRY, BATCH, EVENTS, STATUS = (
     "telemetry/van-1",
     "telemetry/van-1/batch",

@@ -41,6 +41,26 @@ def test_backoff_resets_only_after_a_connection_that_held():
     assert backoff.failures == 1
 
 
+def test_two_attempts_are_never_closer_than_the_broker_takes_them():
+    for seed in range(200):
+        backoff = Backoff(SETTINGS, random.Random(seed))
+        backoff.attempts(100.0)
+        assert 100.0 + 0.01 + backoff.lost(100.01, unauthorised=False) >= 101.0
+        backoff.attempts(200.0)
+        assert backoff.lost(260.0, unauthorised=False) >= 0, "the gap counts from the attempt"
+
+
+def test_attempts_in_a_row_stay_under_one_in_ten_seconds_in_the_long_run():
+    for seed in range(20):
+        backoff, now_s, attempts = Backoff(SETTINGS, random.Random(seed)), 0.0, 0
+        while now_s < 3600:
+            backoff.attempts(now_s)
+            attempts += 1
+            backoff.connected(now_s + 0.1)
+            now_s += 0.2 + backoff.lost(now_s + 0.2, unauthorised=False)
+        assert attempts < 3600 / 10
+
+
 def test_backoff_is_slower_after_the_broker_refused_the_vehicle():
     backoff = Backoff(SETTINGS, random.Random(1))
     first = backoff.lost(0.0, unauthorised=True)

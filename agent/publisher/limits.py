@@ -11,7 +11,9 @@ from agent.publisher.backoff import BackoffSettings
 class PublisherLimits:
     """Seconds, bytes and counts that the config does not name."""
 
-    connect_timeout_s: float = 30.0
+    connect_timeout_s: float = 60.0
+    """Look-up, TCP, TLS and CONNACK: six ways of a network whose delay may be 5 s."""
+
     ack_timeout_s: float = 20.0
     max_in_flight_bytes: int = 96 * 1024
     batch_rows: int = 512

@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import select
+import socket
+import ssl
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -36,7 +38,8 @@ _UNAUTHORISED: Final = frozenset({"Not authorized", "Bad user name or password",
 class PahoSession:
     """Implements ``sessions.Session``.
 
-    ``dial`` makes the client, gives it to its argument, and connects it.
+    ``dial`` makes the client, gives it to its first argument, and connects it. It gives the
+    socket to its second argument before the handshake, in which paho blocks.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class PahoSession:
         self._explain = explain
         self._on_end = on_end
         self._reports = Reports(events)
+        self._shaking: ssl.SSLSocket | None = None
         self._waker = Waker()
         self._queue: deque[Publish | Subscribe] = deque()
         self._farewell: tuple[str, bytes] | None = None
@@ -85,6 +89,12 @@ class PahoSession:
         """See ``Session``."""
         self._reports.end(DROPPED)
         self._waker.wake()
+        shaking = self._shaking
+        if shaking is not None:
+            # a handshake that nobody answers would hold thread and port for long; not
+            # SSLSocket.shutdown, which takes OpenSSL's state away from under the thread
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(shaking, socket.SHUT_RDWR)
 
     def finish(self, farewell: tuple[str, bytes] | None) -> None:
         """See ``Session``."""
@@ -102,7 +112,7 @@ class PahoSession:
         client: mqtt.Client | None = None
         failure = DIED
         try:
-            client = self._dial(self._adopt)
+            client = self._dial(self._adopt, self._on_handshake)
             failure = self._loop(client)
         except (IdentityError, OSError, ValueError) as error:
             failure = self._explain(error)
@@ -127,7 +137,13 @@ class PahoSession:
         client.on_message = self._on_message
         client.on_socket_open = self._on_socket_open
 
+    def _on_handshake(self, sock: ssl.SSLSocket) -> None:
+        self._shaking = sock
+        if self._reports.ended:
+            raise ConnectionAbortedError("dropped by the agent")
+
     def _on_socket_open(self, _client: Any, _userdata: Any, sock: Any) -> None:
+        self._shaking = None
         self._sock = sock
         # paho sends CONNECT next; one that was given up meanwhile would push out its successor
         if self._reports.ended:

@@ -9,6 +9,7 @@ it goes everything that it might have kept. The connection is in :mod:`paho_sess
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable
 
 import paho.mqtt.client as mqtt
@@ -53,14 +54,20 @@ class PahoTransport(SessionTransport):
             events,
             number=number,
             clock=self._clock,
-            dial=lambda adopt: self._dial(adopt, warn=number == 1),
+            dial=lambda adopt, on_socket: self._dial(adopt, on_socket, warn=number == 1),
             explain=self._explain,
             on_end=on_end,
         )
 
     # --- for the session's thread --------------------------------------------------
 
-    def _dial(self, adopt: Callable[[mqtt.Client], None], *, warn: bool) -> mqtt.Client:
+    def _dial(
+        self,
+        adopt: Callable[[mqtt.Client], None],
+        on_socket: Callable[[ssl.SSLSocket], None],
+        *,
+        warn: bool,
+    ) -> mqtt.Client:
         endpoint = self._endpoint
         check_credentials(self._credentials, warn=warn)
         client = mqtt.Client(
@@ -73,7 +80,7 @@ class PahoTransport(SessionTransport):
         client.max_inflight_messages_set(0)  # no limit: the window is the publisher's
         client.connect_timeout = DIAL_TIMEOUT_S
         # read anew at each dial, so a certificate that was replaced is used from then on
-        client.tls_set_context(make_context(self._credentials, self._meter))
+        client.tls_set_context(make_context(self._credentials, self._meter, on_socket))
         will = self._make_will()
         client.will_set(will.topic, will.payload, qos=1, retain=will.retain)
         adopt(client)

@@ -21,7 +21,8 @@ FAREWELL_S: Final = 2.0
 DROPPED: Final = Failure("dropped by the agent", unauthorised=False)
 DIED: Final = Failure("the MQTT thread ended", unauthorised=False)
 CLOSED: Final = Failure("closed", unauthorised=False)
-DIAL_TIMEOUT_S: Final = 10.0
+DIAL_TIMEOUT_S: Final = 30.0
+"""Of one step: TCP, a read of TLS, CONNACK. With 5 s each way an answer takes 10 s."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import socket
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -78,6 +79,7 @@ class _NamedContext(ssl.SSLContext):
 
     server_name = ""
     meter: WireMeter | None = None
+    on_socket: Callable[[ssl.SSLSocket], None] | None = None
 
     def wrap_socket(self, sock: socket.socket, *args: Any, **kwargs: Any) -> ssl.SSLSocket:
         kwargs["server_hostname"] = self.server_name
@@ -85,13 +87,20 @@ class _NamedContext(ssl.SSLContext):
         if self.meter is not None and isinstance(wrapped, BurstSocket):
             wrapped.meter = self.meter
             self.meter.opened(wrapped)
+        if self.on_socket is not None:
+            self.on_socket(wrapped)
         return wrapped
 
 
-def make_context(credentials: Credentials, meter: WireMeter | None = None) -> ssl.SSLContext:
+def make_context(
+    credentials: Credentials,
+    meter: WireMeter | None = None,
+    on_socket: Callable[[ssl.SSLSocket], None] | None = None,
+) -> ssl.SSLContext:
     """A client context for mutual TLS 1.2 or later that checks chain and name.
 
-    ``meter`` counts what its sockets put on the wire. Without a ``key_file`` no certificate
+    ``meter`` counts what its sockets put on the wire; ``on_socket`` is given each of them
+    before its handshake, which may block for long. Without a ``key_file`` no certificate
     is shown.
 
     Raises:
@@ -100,6 +109,7 @@ def make_context(credentials: Credentials, meter: WireMeter | None = None) -> ss
     context = _NamedContext(ssl.PROTOCOL_TLS_CLIENT)
     context.server_name = credentials.server_name
     context.meter = meter
+    context.on_socket = on_socket
     context.sslsocket_class = BurstSocket
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:

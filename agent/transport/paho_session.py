@@ -48,7 +48,9 @@ class PahoSession:
         *,
         number: int,
         clock: Clock,
-        dial: Callable[[Callable[[mqtt.Client], None]], mqtt.Client],
+        dial: Callable[
+            [Callable[[mqtt.Client], None], Callable[[ssl.SSLSocket], None]], mqtt.Client
+        ],
         explain: Callable[[BaseException], Failure],
         on_end: Callable[[Session], None],
     ) -> None:
@@ -241,7 +243,7 @@ class PahoSession:
 
     def _why_lost(self, sock: Any) -> Failure:
         error = getattr(sock, "last_error", None)
-        if error is not None:
+        if isinstance(error, ssl.SSLError) or (error is not None and not self._accepted):
             return self._explain(error)
         if not self._accepted:
             return Failure(

@@ -8,12 +8,14 @@ comes in chunks.
 from __future__ import annotations
 
 import contextlib
+import os
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from errno import ECONNRESET
 from typing import Any, Final
 
-from agent.transport.wire import WireMeter
+from agent.transport.wire import WireMeter, was_reset
 
 _CHUNK_BYTES: Final = 4096
 
@@ -21,7 +23,7 @@ _CHUNK_BYTES: Final = 4096
 class BurstSocket(ssl.SSLSocket):
     """Non-blocking after the handshake; used by one thread."""
 
-    last_error: ssl.SSLError | None = None
+    last_error: OSError | None = None
     """What the MQTT client would turn into a bare "lost"."""
 
     meter: WireMeter | None = None
@@ -54,9 +56,11 @@ class BurstSocket(ssl.SSLSocket):
                 self._inbound = super().recv(_CHUNK_BYTES, flags)
             except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
                 raise
-            except ssl.SSLError as error:
+            except OSError as error:
                 self.last_error = error
                 raise
+            if not self._inbound and was_reset(self):
+                self.last_error = ConnectionResetError(ECONNRESET, os.strerror(ECONNRESET))
         piece, self._inbound = self._inbound[:buflen], self._inbound[buflen:]
         return piece
 
@@ -107,8 +111,7 @@ class BurstSocket(ssl.SSLSocket):
                 # OpenSSL wants these bytes again; more may have come behind them by then
                 return
             except OSError as error:
-                if isinstance(error, ssl.SSLError):
-                    self.last_error = error
+                self.last_error = error
                 # the broker closed after its alert, which still waits to be read
                 with contextlib.suppress(OSError):
                     self.recv(1)

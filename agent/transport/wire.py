@@ -22,6 +22,9 @@ _RECEIVED_AT: Final = 128
 _SENT_AT: Final = 200
 """``tcpi_bytes_received`` (4.1) and ``tcpi_bytes_sent`` (4.19)."""
 
+_TCP_CLOSE: Final = 7
+"""``TCP_CLOSE`` of ``net/tcp_states.h``."""
+
 _INFO_BYTES: Final = 256
 _LEAST_BYTES: Final = _SENT_AT + _BYTES.size
 _HEADER_BYTES: Final = {socket.AF_INET: 52, socket.AF_INET6: 72}
@@ -38,6 +41,18 @@ def socket_bytes(sock: socket.socket) -> int | None:
     packets = sum(_PACKETS.unpack_from(info, _PACKETS_AT))
     payload = sum(_BYTES.unpack_from(info, at)[0] for at in (_SENT_AT, _RECEIVED_AT))
     return int(payload + packets * _HEADER_BYTES.get(socket.AddressFamily(sock.family), 72))
+
+
+def was_reset(sock: socket.socket) -> bool:
+    """Whether the other side, or the network, ended it abruptly, not in order.
+
+    By ``tcpi_state``: after a FIN it is CLOSE_WAIT, after a RST it is CLOSE. Python's ssl
+    reports both as an end of file (it asks OpenSSL by ``SSL_read_ex`` and loses errno).
+    """
+    try:
+        return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _TCP_CLOSE
+    except (OSError, AttributeError):
+        return False
 
 
 class WireMeter:

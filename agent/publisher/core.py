@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from random import Random
+from typing import Final
 
 from agent.config import DeliverySettings
 from agent.outbox import Outbox
@@ -25,6 +26,8 @@ from agent.publisher.window import HandOver, Lane, Window
 from contract import Topics
 
 LOG = logging.getLogger("agent.publisher")
+
+_SUSPICIOUSLY_SHORT_LIVED: Final = 5
 
 
 class Publisher:
@@ -71,6 +74,7 @@ class Publisher:
             settings=settings,
             make_status=make_status,
             batch_rows=limits.batch_rows,
+            mature_s=limits.trial_after_s,
             now_s=now_s,
         )
         self._woken = False
@@ -192,19 +196,23 @@ class Publisher:
         self._link.connected(now_s)
         self._window.connected(now_s)
         self._lanes.schedule.connected()
-        self._lanes.suspicion.connected()
+        self._lanes.suspicion.connected(now_s)
         self._hold_live()
         LOG.info("connected to the broker; %d messages wait", self._outbox.waiting())
 
     def _disconnected(self, reason: str, *, unauthorised: bool) -> None:
         now_s = self._clock.monotonic_s()
         loss = self._link.lost(now_s, reason, unauthorised=unauthorised)
-        oldest = None if loss.by_us else self._window.oldest
-        guilty = None if loss.by_us else self._guilty_channel(oldest, now_s)
-        self._blame(None if guilty else oldest, now_s)
+        guilty = None
+        if loss.by_us:
+            self._blame_for_silence()
+        else:
+            oldest = self._window.oldest
+            guilty = self._guilty_channel(oldest, now_s)
+            self._blame(None if guilty else oldest, now_s)
         lost = [message for over in self._window.void() for message in over.messages]
-        suspect = self._lanes.suspect
-        self._outbox.give_back([message for message in lost if message is not suspect])
+        held = self._lanes.suspects.values()
+        self._outbox.give_back([message for message in lost if message not in held])
         self._outbox.hold_live_s = 0.0
         self._outbox.leave_live_to_disk()
         if loss.news:
@@ -213,6 +221,12 @@ class Publisher:
                 "connection lost" if loss.was_up else "cannot connect",
                 loss.reason,
                 self._outbox.waiting(),
+            )
+        if loss.short_lived == _SUSPICIOUSLY_SHORT_LIVED:
+            LOG.warning(
+                "%d connections in a row did not last: if the network is good, another client may"
+                " use this vehicle's id, or the broker's policy may forbid one of its topics",
+                loss.short_lived,
             )
         self.exchange.disconnected(guilty, now_s)
 
@@ -223,26 +237,44 @@ class Publisher:
 
     def _blame(self, oldest: HandOver | None, now_s: float) -> None:
         """Find the message that the broker may have closed the connection for."""
-        lanes, suspicion = self._lanes, self._lanes.suspicion
         if oldest is None:
-            suspicion.lost(None, 0.0)
+            self._lanes.suspicion.lost(None, 0.0)
             return
+        self._charge(oldest, now_s - oldest.sent_s, "the broker closes the connection on it")
+
+    def _blame_for_silence(self) -> None:
+        """The connection was given up for want of a PUBACK; a dead one is nobody's fault."""
+        lanes, oldest = self._lanes, self._window.oldest
+        for over in self._window.overtaken:
+            if over.key is not None:
+                lanes.suspicion.suspects(over.key)
+                lanes.suspects[over.key] = over.messages[0]
+        if oldest is not None and (lanes.suspicion.on_trial or oldest.lane is Lane.BATCH):
+            self._charge(oldest, 0.0, "the broker does not acknowledge it")
+        else:
+            lanes.suspicion.abandoned()
+
+    def _charge(self, oldest: HandOver, in_flight_s: float, why: str) -> None:
+        lanes, suspicion = self._lanes, self._lanes.suspicion
         if oldest.lane is Lane.BATCH:
-            # a smaller batch next time: what is wrong with one row ends up alone
-            lanes.sizer.max_rows = max(1, lanes.sizer.max_rows // 2)
-        convicted = suspicion.lost(oldest.key, now_s - oldest.sent_s)
+            # a smaller batch next time: what is wrong with one row ends up alone, and a link
+            # too slow for this one may carry its half
+            lanes.sizer.max_rows = max(1, len(oldest.messages) // 2)
+        convicted = suspicion.lost(oldest.key, in_flight_s)
         if convicted is not None:
-            lanes.set_aside(oldest.messages[0], "the broker closes the connection on it")
-            lanes.suspect = None
-        elif suspicion.suspect is not None and suspicion.suspect == oldest.key:
-            lanes.suspect = oldest.messages[0]
+            lanes.set_aside(oldest.messages[0], why)
+            lanes.suspects.pop(convicted, None)
+        elif oldest.key is not None and suspicion.suspect == oldest.key:
+            lanes.suspects[oldest.key] = oldest.messages[0]
 
     def _mind_liveness(self, now_s: float) -> float:
         left_s = self._window.overdue_in_s(now_s)
         if left_s is None:
             return IDLE_S
         if left_s <= 0:
-            self._link.drop(f"no acknowledgement for {self._window.patience_s:.0f} s")
+            oldest = self._window.oldest
+            what = " of one message" if oldest is not None and oldest.overtaken_s else ""
+            self._link.drop(f"no acknowledgement{what} for {self._window.patience_s:.0f} s")
         return max(left_s, 0.05)
 
     def _settle(self, token: int, outcome: PublishOutcome) -> None:
@@ -270,10 +302,10 @@ class Publisher:
 
     def _acknowledged(self, over: HandOver) -> None:
         lanes = self._lanes
-        self._window.acknowledged(self._clock.monotonic_s())
+        self._window.acknowledged(over, self._clock.monotonic_s())
         lanes.suspicion.acknowledged(over.key)
-        if lanes.suspect is not None and over.messages == [lanes.suspect]:
-            lanes.suspect = None
+        if over.key is not None:
+            lanes.suspects.pop(over.key, None)
         if over.lane is Lane.BATCH:
             lanes.sizer.max_rows = min(self._limits.batch_rows, lanes.sizer.max_rows * 2)
         self._outbox.acknowledge(over.messages)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, Final
 
 from agent.config import DeliverySettings
@@ -48,6 +48,7 @@ class Lanes:
         settings: DeliverySettings,
         make_status: Callable[[], bytes],
         batch_rows: int,
+        mature_s: float,
         now_s: float,
     ) -> None:
         self._outbox = outbox
@@ -62,9 +63,9 @@ class Lanes:
             topic_bytes=len(topics.topic(MessageKind.BATCH)), max_rows=batch_rows
         )
         self.schedule = StatusSchedule()
-        self.suspicion = Suspicion()
-        self.suspect: Message | None = None
-        """Held back until it can be tried alone."""
+        self.suspicion = Suspicion(mature_s)
+        self.suspects: dict[Hashable, Message] = {}
+        """Held back until each can be tried alone; the keys are those of ``suspicion``."""
 
         self.draining = False
         """Send what waits without gathering it into live batches first."""
@@ -101,9 +102,10 @@ class Lanes:
     def _send_next(self, now_s: float) -> bool:
         """Send one publish of the first lane that has any; whether there was one."""
         in_flight = len(self._window) + self._exchange.asking
-        if self.suspect is not None and self.suspicion.may_try(in_flight=in_flight):
-            self.suspicion.tries((self.suspect.run_id, self.suspect.sequence))
-            self._send_single(self.suspect, now_s)
+        suspect = self.suspicion.suspect
+        if suspect in self.suspects and self.suspicion.may_try(now_s, in_flight=in_flight):
+            self.suspicion.tries(suspect)
+            self._send_single(self.suspects[suspect], now_s)
             return True
         request = self._exchange.take()
         if request is not None:
@@ -199,7 +201,7 @@ class Lanes:
         return wait_s
 
     def _send_request(self, request: Request, now_s: float) -> None:
-        over = HandOver(Lane.CONTROL, [], len(request.payload), now_s, request.channel)
+        over = HandOver(Lane.CONTROL, [], len(request.payload), now_s, channel=request.channel)
         self._window.hand_over(over, request.topic, request.payload, retain=False)
 
     def _send_single(self, message: Message, now_s: float) -> None:

@@ -17,4 +17,7 @@ class PublisherLimits:
     ack_timeout_s: float = 20.0
     max_in_flight_bytes: int = 96 * 1024
     batch_rows: int = 512
+    trial_after_s: float = 10.0
+    """A connection's age before a message may be convicted on it."""
+
     backoff: BackoffSettings = field(default_factory=BackoffSettings)

@@ -32,6 +32,9 @@ class Loss:
     news: bool
     """Whether an operator has not been told of it yet."""
 
+    short_lived: int
+    """Connections in a row that the other side ended before they were stable, with this one."""
+
 
 class Link:
     """Dials when the back-off allows it, gives up an attempt that gets no answer."""
@@ -47,6 +50,7 @@ class Link:
         self._drop_reason: str | None = None
         self._drop_unauthorised = False
         self._told: str | None = None
+        self._short_lived = 0
         self.state = LinkState.DOWN
 
     @property
@@ -70,7 +74,11 @@ class Link:
         self._next_attempt_s = now_s + self._backoff.lost(now_s, unauthorised=unauthorised)
         news = was_up or reason != self._told
         self._told = reason
-        return Loss(reason, was_up, by_us is not None, news)
+        if self._backoff.failures == 1 or by_us is not None:
+            self._short_lived = 0
+        if was_up and by_us is None:
+            self._short_lived += 1
+        return Loss(reason, was_up, by_us is not None, news, self._short_lived)
 
     def mind(self, now_s: float) -> float:
         """Dial, wait or give up while it is not up; seconds until the next look."""

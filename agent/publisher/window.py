@@ -40,8 +40,15 @@ class HandOver:
     messages: list[Message]
     size: int
     sent_s: float
+    overtaken_s: float | None = None
+    """When a later one was acknowledged first. Brokers answer in order (MQTT 3.1.1,
+    [MQTT-4.6.0-2]), so this one's PUBACK is hardly still to come."""
+
     channel: ControlChannel | None = None
     """Whose it is, on the control lane."""
+
+    number: int = 0
+    """In the order of handing over; the window gives it."""
 
     @property
     def key(self) -> Hashable | None:
@@ -94,6 +101,11 @@ class Window:
         """The one that was handed over first of those in flight."""
         return next(iter(self._in_flight.values()), None)
 
+    @property
+    def overtaken(self) -> list[HandOver]:
+        """Those that later ones were acknowledged before."""
+        return [over for over in self._in_flight.values() if over.overtaken_s is not None]
+
     def count(self, lane: Lane) -> int:
         """How many of a lane are in flight."""
         return sum(1 for over in self._in_flight.values() if over.lane is lane)
@@ -113,6 +125,7 @@ class Window:
         """Publish; the caller has asked ``is_open`` and ``pause_s`` where they apply."""
         token = self._next_token
         self._next_token += 1
+        over.number = token
         self._in_flight[token] = over
         self._in_flight_bytes += over.size
         self._publishes.take(over.sent_s, 1)
@@ -137,9 +150,14 @@ class Window:
         """A new connection: it is judged from now on."""
         self._last_ack_s = now_s
 
-    def acknowledged(self, now_s: float) -> None:
-        """A PUBACK came: the connection is alive."""
+    def acknowledged(self, acknowledged: HandOver, now_s: float) -> None:
+        """Its PUBACK came: the connection is alive, and what was sent before it is overtaken."""
         self._last_ack_s = now_s
+        for over in self._in_flight.values():
+            if over.number > acknowledged.number:
+                break
+            if over.overtaken_s is None:
+                over.overtaken_s = now_s
 
     def lane_of(self, token: int) -> Lane | None:
         """Which lane it went on; None for a token that was void already."""
@@ -166,11 +184,18 @@ class Window:
         return self._ack_timeout_s + self._in_flight_bytes / _SLOW_LINK_BYTES_PER_S
 
     def overdue_in_s(self, now_s: float) -> float | None:
-        """Seconds until the connection counts as dead; None with nothing in flight."""
+        """Seconds until the connection is given up; None with nothing in flight.
+
+        It counts as dead when no PUBACK comes at all, and must be made anew, for only then
+        a message may be sent again, when one is left out.
+        """
         oldest = self.oldest
         if oldest is None:
             return None
-        return max(self._last_ack_s, oldest.sent_s) + self.patience_s - now_s
+        since_s = oldest.overtaken_s
+        if since_s is None:
+            since_s = max(self._last_ack_s, oldest.sent_s)
+        return since_s + self.patience_s - now_s
 
 
 def _rates(settings: DeliverySettings) -> tuple[dict[str, float], dict[str, float]]:

@@ -230,6 +230,60 @@ def test_a_poison_message_is_isolated_also_out_of_a_batch_and_only_it_is_lost(tm
     assert bench.outbox.tally().dropped == {"refused": 1}
 
 
+class NarrowTransport(FakeTransport):
+    """A link that carries no message of more than so many bytes within the publisher's patience."""
+
+    most_bytes = 300
+
+    def publish(self, token, topic, payload, *, retain=False):
+        super().publish(token, topic, payload, retain=retain)
+        if self.up and all(len(one.payload) <= self.most_bytes for one in self.waiting):
+            self.ack_all()
+
+
+def test_a_link_too_slow_for_a_batch_gets_smaller_ones_until_they_go_through(tmp_path):
+    bench = Bench(tmp_path, NarrowTransport())
+    bench.put(500)
+    bench.outbox.flush()
+    for _ in range(3000):
+        bench.turn(1.0)
+        if not bench.outbox.waiting():
+            break
+    assert {n for _, n in bench.delivered()} == set(range(1, 501))
+    assert bench.outbox.tally().dropped == {}
+
+
+class WithholdingTransport(FakeTransport):
+    """A broker that acknowledges all but one sequence, alone or in a batch."""
+
+    withheld = 7
+
+    def publish(self, token, topic, payload, *, retain=False):
+        super().publish(token, topic, payload, retain=retain)
+        if self.up and not self._is_withheld(topic, payload):
+            self.ack(self.waiting[-1])
+
+    def _is_withheld(self, topic, payload):
+        if topic == BATCH:
+            return any(row["sequence"] == self.withheld for row in decode_batch_rows(payload))
+        return topic == TELEMETRY and json.loads(payload)["sequence"] == self.withheld
+
+
+@pytest.mark.parametrize("on_disk", [False, True], ids=["live", "out of a batch"])
+def test_a_message_whose_puback_never_comes_is_isolated_and_only_it_is_lost(tmp_path, on_disk):
+    bench = Bench(tmp_path, WithholdingTransport())
+    bench.put(40)
+    if on_disk:
+        bench.outbox.flush()
+    for number in range(3000):
+        bench.turn(1.0)
+        if number % 5 == 0 and number < 1500:
+            bench.put()
+    assert bench.outbox.waiting() == 0
+    assert {n for _, n in bench.delivered()} == set(range(1, bench.sequence + 1)) - {7}
+    assert bench.outbox.tally().dropped == {"refused": 1}
+
+
 class KickingTransport(FakeTransport):
     """A broker that accepts the connection and kicks at the first publish."""
 

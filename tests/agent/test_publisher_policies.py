@@ -127,31 +127,64 @@ def test_a_batch_of_everything_that_waits_needs_no_whole_step():
 def test_a_bad_network_blames_nobody():
     suspicion = Suspicion()
     for _ in range(50):
-        suspicion.connected()
+        suspicion.connected(0.0)
         assert suspicion.lost("m1", 1.0) is None
-    assert not suspicion.may_try(in_flight=0)
+    assert not suspicion.may_try(100.0, in_flight=0)
 
 
 def test_a_message_that_ends_the_connection_each_time_it_is_alone_is_convicted():
-    suspicion = Suspicion()
-    suspicion.connected()
+    suspicion = Suspicion(mature_s=10)
+    suspicion.connected(0.0)
     assert suspicion.lost("m1", 0.1) is None
     for strike in range(STRIKES):
-        suspicion.connected()
-        assert not suspicion.may_try(in_flight=0)
+        suspicion.connected(0.0)
+        assert not suspicion.may_try(10.0, in_flight=0)
         suspicion.acknowledged("other")
-        assert not suspicion.may_try(in_flight=1)
-        assert suspicion.may_try(in_flight=0)
+        assert not suspicion.may_try(10.0, in_flight=1)
+        # the first time at once, for most suspects are innocent; then with more care
+        assert suspicion.may_try(9.9, in_flight=0) is (strike == 0)
+        assert suspicion.may_try(10.0, in_flight=0)
         suspicion.tries("m1")
         convicted = suspicion.lost("m1", 0.1)
         assert convicted == ("m1" if strike == STRIKES - 1 else None)
 
 
+def test_a_connection_that_ends_without_the_suspect_voids_the_strikes_against_it():
+    suspicion = Suspicion(mature_s=10)
+    suspicion.connected(0.0)
+    suspicion.lost("m1", 0.1)
+    for _ in range(10 * STRIKES):
+        suspicion.connected(0.0)
+        suspicion.acknowledged("other")
+        suspicion.tries("m1")
+        assert suspicion.lost("m1", 0.1) is None
+        suspicion.connected(0.0)
+        assert suspicion.lost("other", 0.1) is None
+
+
+def test_a_message_that_later_ones_overtook_is_convicted_by_silence_at_its_trials():
+    suspicion = Suspicion()
+    suspicion.connected(0.0)
+    suspicion.suspects("m1")
+    suspicion.suspects("m2")
+    suspicion.abandoned()
+    assert suspicion.suspect == "m1"
+    convicted = []
+    for _ in range(2 * STRIKES):
+        suspicion.connected(0.0)
+        suspicion.acknowledged("other")
+        suspicion.tries(suspicion.suspect)
+        convicted.append(suspicion.lost(suspicion.suspect, 0.0))
+        suspicion.connected(0.0)
+        suspicion.abandoned()
+    assert [one for one in convicted if one] == ["m1", "m2"]
+
+
 def test_an_acknowledged_suspect_is_innocent():
     suspicion = Suspicion()
-    suspicion.connected()
+    suspicion.connected(0.0)
     suspicion.lost("m1", 0.1)
-    suspicion.connected()
+    suspicion.connected(0.0)
     suspicion.acknowledged("status")
     suspicion.tries("m1")
     suspicion.acknowledged("m1")
@@ -161,7 +194,7 @@ def test_an_acknowledged_suspect_is_innocent():
 
 def test_a_late_loss_is_not_blamed_on_a_message():
     suspicion = Suspicion()
-    suspicion.connected()
+    suspicion.connected(0.0)
     suspicion.lost("m1", 300.0)
     assert suspicion.suspect is None
 

@@ -43,6 +43,10 @@ RIG_ARGS ?=
 test-rig: rig-set-up ## a vehicle in a virtual machine: cut its power (CUTS=20 RIG_DEADLINE_S=3600)
 	$(BIN)/python -m tests.rig power --cuts $(CUTS) --deadline $(RIG_DEADLINE_S) $(RIG_ARGS)
 
+.PHONY: test-network
+test-network: $(STAMPS)/dev apt-packages ## the network's faults for minutes each, through the fault proxy (about 15 min)
+	MILEPOST_FULL=1 $(BIN)/pytest --numprocesses 2 --durations 10 tests/network
+
 .PHONY: test-rig-network
 test-rig-network: rig-set-up ## the same vehicle with tc netem on its link
 	$(BIN)/python -m tests.rig network --deadline $(RIG_DEADLINE_S) $(RIG_ARGS)

@@ -147,6 +147,7 @@ class MosquittoSub:
     """
 
     def __init__(self, identity, port, topic="#", *, keeps_session=False):
+        self.port = port
         self.messages = []
         self._lock = threading.Lock()
         self._process = subprocess.Popen(

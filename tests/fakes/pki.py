@@ -84,6 +84,25 @@ class Pki:
         """A client certificate whose common name is the vehicle's id."""
         return self._issue(vehicle_id, ExtendedKeyUsageOID.CLIENT_AUTH, valid_days)
 
+    def revoke(self, identity):
+        """The list of revoked certificates, with this one on it (PEM)."""
+        certificate = x509.load_pem_x509_certificate(identity.certificate_file.read_bytes())
+        entry = (
+            x509.RevokedCertificateBuilder()
+            .serial_number(certificate.serial_number)
+            .revocation_date(NOW - timedelta(hours=1))
+            .build()
+        )
+        revoked = (
+            x509.CertificateRevocationListBuilder()
+            .issuer_name(self._certificate.subject)
+            .last_update(NOW - timedelta(hours=1))
+            .next_update(NOW + timedelta(days=5))
+            .add_revoked_certificate(entry)
+            .sign(self._key, hashes.SHA256())
+        )
+        return _write(self.folder / "revoked.pem", revoked.public_bytes(serialization.Encoding.PEM))
+
     def _issue(self, common_name, usage, valid_days, alternatives=None):
         key = ec.generate_private_key(ec.SECP256R1())
         builder = (

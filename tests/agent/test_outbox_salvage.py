@@ -357,12 +357,18 @@ def nearly_salvaged(tmp_path, monkeypatch):
     first.store.checkpoint()
     damage(first.path, range(20, 21))
     first.backlog(300)
+    folder = tmp_path / "second"
+
+    def power_cut(file):
+        if not folder.exists():
+            first.copy_as_after_a_power_cut(folder)
+        broken_disk()
+
     with monkeypatch.context() as patch:
-        patch.setattr("agent.outbox.salvage.mark_salvaged", broken_disk)
+        patch.setattr("agent.outbox.salvage.mark_salvaged", power_cut)
         for _ in range(4):
             first.clock.advance(2.5)
             first.outbox.flush()
-    folder = first.copy_as_after_a_power_cut(tmp_path / "second")
     lost = first.outbox.tally().dropped[DropReason.DAMAGED]
     first.outbox.close()
     return folder, lost

@@ -162,6 +162,19 @@ def test_events_go_only_when_no_sample_is_left(tmp_path):
     assert events[-1] == 399
 
 
+def test_samples_that_thinning_must_leave_go_before_any_event(tmp_path):
+    bench = Bench(tmp_path, max_bytes=100_000)
+    bench.put(1, 2, size=400)  # both ends of a gap
+    for first in range(3, 400, 10):
+        bench.put(*range(first, first + 10), kind=Kind.EVENT, size=400)
+        bench.flush(2)
+        if bench.outbox.tally().dropped:
+            break
+    assert bench.on_disk() == []
+    assert len(bench.on_disk(Kind.EVENT)) > 30
+    bench.outbox.close()
+
+
 def test_rows_in_flight_are_not_evicted(tmp_path):
     bench = Bench(tmp_path, max_bytes=100_000)
     bench.put(*range(1, 101), size=400)

@@ -336,7 +336,7 @@ def main() -> None:
     enter("paho loop_start", paho_threaded, encoded)
     enter("paho polled", paho_polled, encoded)
     enter("milepost with encoding", milepost, ready)
-    enter("paho polled with encoding", paho_polled, ready)
+    enter("paho loop_start with encoding", paho_threaded, ready)
     enter("persist-queue", persist_queue, encoded[: max(100, words.messages // 10)])
     enter("bridge", bridge, encoded)
     rates: dict[str, list[float]] = {name: [] for name in contenders}

@@ -2,8 +2,9 @@
 
 ``core`` is one round of it, ``worker`` the threads; ``link`` minds the connection,
 ``window`` what is in flight, ``lanes`` the order of sending, ``exchange`` the requests of
-features such as the device shadow; ``bucket``, ``backoff``, ``sizing``, ``poison`` and
-``schedule`` are its policies, each pure and in one file.
+features such as the device shadow, ``blame`` which message a connection ended for;
+``bucket``, ``backoff``, ``sizing``, ``poison`` and ``schedule`` are its policies, each pure
+and in one file.
 """
 
 from agent.publisher.backoff import Backoff, BackoffSettings

@@ -31,6 +31,11 @@ class TokenBucket:
         self._refill(now_s)
         self._tokens -= amount
 
+    def whole(self, now_s: float) -> int:
+        """How many messages of one token each it gives now."""
+        self._refill(now_s)
+        return max(0, int(self._tokens))
+
     def wait_s(self, now_s: float, reserve: float = 0.0) -> float:
         """Seconds until more than ``reserve`` tokens are there; 0 when they are."""
         self._refill(now_s)

@@ -2,27 +2,30 @@
 
 Every message keeps its identity through any number of attempts; nothing is settled before
 its PUBACK. ``link`` minds the connection, ``window`` what is in flight, ``lanes`` the order
-of sending, ``exchange`` the requests of features; here their events meet.
+of sending, ``exchange`` the requests of features, ``blame`` what the end of a connection
+says of a message; here their events meet.
 """
 
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from random import Random
 from typing import Final
 
 from agent.config import DeliverySettings
-from agent.outbox import Outbox
+from agent.outbox import Message, Outbox
 from agent.ports import Allowance, Clock, Flow, PublishOutcome, Transport
 from agent.publisher.backoff import Backoff
-from agent.publisher.exchange import ControlChannel, ControlLane
+from agent.publisher.blame import Blame
+from agent.publisher.exchange import ControlLane
 from agent.publisher.lanes import IDLE_S, Lanes
 from agent.publisher.limits import PublisherLimits
 from agent.publisher.link import Link, LinkState
 from agent.publisher.spending import PUBLISH_OVERHEAD_BYTES
-from agent.publisher.window import HandOver, Lane, Window
+from agent.publisher.window import Lane, Window
 from contract import Topics
 
 LOG = logging.getLogger("agent.publisher")
@@ -77,6 +80,8 @@ class Publisher:
             mature_s=limits.trial_after_s,
             now_s=now_s,
         )
+        self._blame = Blame(self._lanes, self._window, self.exchange, batch_rows=limits.batch_rows)
+        self._acknowledged: deque[int] = deque()
         self._woken = False
         self.on_first_ack: Callable[[], None] | None = None
         transport.start(self)
@@ -93,7 +98,12 @@ class Publisher:
 
     def on_outcome(self, token: int, outcome: PublishOutcome) -> None:
         """From the transport."""
-        self._inbox.put(lambda: self._settle(token, outcome))
+        if outcome is PublishOutcome.ACKNOWLEDGED:
+            # they come in bursts: one wake, one look at the outbox for all
+            self._acknowledged.append(token)
+            self.wake()
+        else:
+            self._inbox.put(lambda: self._settle(token, outcome))
 
     def on_subscribed(self, topic_filter: str, refusal: str | None) -> None:
         """From the transport."""
@@ -180,6 +190,7 @@ class Publisher:
             except Empty:
                 break
             self._do(work)
+        self._settle_acknowledged()
         now_s = self._clock.monotonic_s()
         if not self.connected:
             return min(IDLE_S, self._link.mind(now_s))
@@ -201,15 +212,14 @@ class Publisher:
         LOG.info("connected to the broker; %d messages wait", self._outbox.waiting())
 
     def _disconnected(self, reason: str, *, unauthorised: bool) -> None:
+        self._settle_acknowledged()
         now_s = self._clock.monotonic_s()
         loss = self._link.lost(now_s, reason, unauthorised=unauthorised)
         guilty = None
         if loss.by_us:
-            self._blame_for_silence()
+            self._blame.given_up()
         else:
-            oldest = self._window.oldest
-            guilty = self._guilty_channel(oldest, now_s)
-            self._blame(None if guilty else oldest, now_s)
+            guilty = self._blame.lost(now_s)
         lost = [message for over in self._window.void() for message in over.messages]
         held = self._lanes.suspects.values()
         self._outbox.give_back([message for message in lost if message not in held])
@@ -229,43 +239,6 @@ class Publisher:
                 loss.short_lived,
             )
         self.exchange.disconnected(guilty, now_s)
-
-    def _guilty_channel(self, oldest: HandOver | None, now_s: float) -> ControlChannel | None:
-        if oldest is None:
-            return self.exchange.suspect(None, now_s, now_s)
-        return self.exchange.suspect(oldest.channel, oldest.sent_s, now_s)
-
-    def _blame(self, oldest: HandOver | None, now_s: float) -> None:
-        """Find the message that the broker may have closed the connection for."""
-        if oldest is None:
-            self._lanes.suspicion.lost(None, 0.0)
-            return
-        self._charge(oldest, now_s - oldest.sent_s, "the broker closes the connection on it")
-
-    def _blame_for_silence(self) -> None:
-        """The connection was given up for want of a PUBACK; a dead one is nobody's fault."""
-        lanes, oldest = self._lanes, self._window.oldest
-        for over in self._window.overtaken:
-            if over.key is not None:
-                lanes.suspicion.suspects(over.key)
-                lanes.suspects[over.key] = over.messages[0]
-        if oldest is not None and (lanes.suspicion.on_trial or oldest.lane is Lane.BATCH):
-            self._charge(oldest, 0.0, "the broker does not acknowledge it")
-        else:
-            lanes.suspicion.abandoned()
-
-    def _charge(self, oldest: HandOver, in_flight_s: float, why: str) -> None:
-        lanes, suspicion = self._lanes, self._lanes.suspicion
-        if oldest.lane is Lane.BATCH:
-            # a smaller batch next time: what is wrong with one row ends up alone, and a link
-            # too slow for this one may carry its half
-            lanes.sizer.max_rows = max(1, len(oldest.messages) // 2)
-        convicted = suspicion.lost(oldest.key, in_flight_s)
-        if convicted is not None:
-            lanes.set_aside(oldest.messages[0], why)
-            lanes.suspects.pop(convicted, None)
-        elif oldest.key is not None and suspicion.suspect == oldest.key:
-            lanes.suspects[oldest.key] = oldest.messages[0]
 
     def _mind_liveness(self, now_s: float) -> float:
         left_s = self._window.overdue_in_s(now_s)
@@ -290,9 +263,7 @@ class Publisher:
         over = self._window.settle(token)
         if over is None:
             return
-        if outcome is PublishOutcome.ACKNOWLEDGED:
-            self._acknowledged(over)
-        elif over.lane is Lane.BATCH:
+        if over.lane is Lane.BATCH:
             self._lanes.sizer.max_rows = max(1, len(over.messages) // 2)
             self._outbox.give_back(over.messages)
         elif over.lane is Lane.SINGLE:
@@ -300,18 +271,19 @@ class Publisher:
         elif over.lane is Lane.CONTROL:
             LOG.error("a request of %d bytes was not taken: %s", over.size, outcome.value)
 
-    def _acknowledged(self, over: HandOver) -> None:
-        lanes = self._lanes
-        self._window.acknowledged(over, self._clock.monotonic_s())
-        lanes.suspicion.acknowledged(over.key)
-        if over.key is not None:
-            lanes.suspects.pop(over.key, None)
-        if over.lane is Lane.BATCH:
-            lanes.sizer.max_rows = min(self._limits.batch_rows, lanes.sizer.max_rows * 2)
-        self._outbox.acknowledge(over.messages)
-        if self.on_first_ack is not None and over.messages:
-            self.on_first_ack()
-            self.on_first_ack = None
+    def _settle_acknowledged(self) -> None:
+        settled: list[Message] = []
+        while self._acknowledged:
+            over = self._window.settle(self._acknowledged.popleft())
+            if over is not None:
+                self._window.acknowledged(over, self._clock.monotonic_s())
+                self._blame.acknowledged(over)
+                settled += over.messages
+        if settled:
+            self._outbox.acknowledge(settled)
+            if self.on_first_ack is not None:
+                self.on_first_ack()
+                self.on_first_ack = None
 
     def _hold_live(self) -> None:
         """Live batches gather in memory what is on disk too; singles have no use for it."""

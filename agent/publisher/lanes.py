@@ -119,15 +119,27 @@ class Lanes:
             return self._send_trickle(now_s)
         live_batch_in_s = self._live_batch_in_s(now_s)
         if live_batch_in_s is None:
-            live = self._outbox.claim_live(Kind.SAMPLE)
-            if live:
-                self._send_single(live[0], now_s)
+            if self._send_live(now_s):
                 return True
         elif live_batch_in_s == 0.0:
             count, _ = self._outbox.live(Kind.SAMPLE)
             claimed = self._outbox.claim_live(Kind.SAMPLE, self.sizer.rows(count))
             return self._send_batch(claimed, count, now_s)
         return self._send_backlog(now_s)
+
+    def _send_live(self, now_s: float) -> bool:
+        """Live samples singly, as many as may go at once; whether there was one."""
+        live = self._outbox.claim_live(Kind.SAMPLE, max(1, self._window.room(now_s)))
+        for index, message in enumerate(live):
+            if index and not self._next_live_may_go(now_s):
+                self._outbox.give_back(live[index:])
+                break
+            self._send_single(message, now_s)
+        return bool(live)
+
+    def _next_live_may_go(self, now_s: float) -> bool:
+        free = self._flow is not Flow.TRICKLE and self.batch_s <= 0
+        return free and self._window.is_open and self._window.pause_s(now_s) <= 0
 
     @property
     def _flow(self) -> Flow:

@@ -96,6 +96,10 @@ class Window:
         """Whether one more may be in flight."""
         return len(self._in_flight) < self._most and self._in_flight_bytes < self._most_bytes
 
+    def room(self, now_s: float) -> int:
+        """How many small messages may go at once, about; each still asks ``is_open``."""
+        return min(self._most - len(self._in_flight), self._publishes.whole(now_s))
+
     @property
     def oldest(self) -> HandOver | None:
         """The one that was handed over first of those in flight."""

@@ -62,6 +62,8 @@ class Writer:
         """The open file is damaged and still has to be set aside."""
         self._full_tries = 0
         """Writes that found no room, one after the other."""
+        self._was_full = False
+        """The disk was found full before: the next full write is believed at once."""
         self._retry_at_s = 0.0
         self._slow_commit_s = 0.0
         self._chore_at_s: float | None = None
@@ -160,7 +162,9 @@ class Writer:
             self.note_trouble(error)
 
     def _write(self) -> None:
-        extra = self._bounds.enforce(disk_full=self._full_tries >= _FULL_TRIES)
+        full = self._full_tries >= (1 if self._was_full else _FULL_TRIES)
+        self._was_full = self._was_full or full
+        extra = self._bounds.enforce(disk_full=full)
         while True:
             batch = self._ledger.snapshot()
             batch.rewrites, batch.sweeps = extra.rewrites, extra.sweeps

@@ -155,7 +155,7 @@ class Process:
 
     def connect(self):
         self.transport.auto_connect = True
-        self.run(70)
+        self.run(130)  # past a dial that gets no answer, and the pause after it
 
     def received_of(self, earlier):
         """When those messages of an earlier process were created that were delivered now."""

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Final, Protocol
 
 from agent.config import SamplingSettings
+from contract import FixMode
 
 QUEUE_LIMIT: Final = 256
 """25 s of a 10 Hz receiver; an engine that is later than that has other troubles."""
@@ -26,7 +27,9 @@ class Fix:
     """One position of a receiver, WGS 84.
 
     ``received_s`` is monotonic. ``time`` is the receiver's own time of measurement, absent
-    where the receiver gives none.
+    where the receiver gives none. ``altitude_m`` is above mean sea level; absent in a 2D fix.
+    ``accuracy_m`` is the horizontal radius of 95 % (``agent.sources.accuracy`` makes it).
+    ``satellites`` counts those used in the fix.
     """
 
     received_s: float
@@ -38,6 +41,9 @@ class Fix:
     speed_kmh: float | None = None
     heading: float | None = None
     device: str = ""
+    mode: FixMode | None = None
+    satellites: int | None = None
+    hdop: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,6 +61,9 @@ KNOWN_PATHS: Final[tuple[Path, ...]] = (
     ("diagnostics", "odometer_km"),
     ("diagnostics", "error_codes"),
     ("diagnostics", "last_maintenance_km"),
+    ("location", "fix_mode"),
+    ("location", "satellites"),
+    ("location", "hdop"),
 )
 """Index = number on the wire. Append only."""
 

@@ -56,6 +56,15 @@ class Mode(StrEnum):
     SAVER = "saver"
 
 
+class FixMode(StrEnum):
+    """What a position holds; a position without a fix is not sent at all."""
+
+    FIX_2D = "2d"
+    """Latitude and longitude; the altitude was assumed, so it is absent."""
+
+    FIX_3D = "3d"
+
+
 class EventType(StrEnum):
     """The events that this version knows. A decoder lets others of the same form pass."""
 
@@ -150,6 +159,11 @@ class Location(_Message):
     fix_time: Annotated[
         Timestamp | None,
         Field(description="When the receiver measured; an unchanged fix keeps its own time"),
+    ] = None
+    fix_mode: FixMode | None = None
+    satellites: Annotated[int | None, Field(ge=0, le=255, description="Used in the fix")] = None
+    hdop: Annotated[
+        float | None, Field(ge=0, le=100, description="Horizontal dilution of precision")
     ] = None
 
 

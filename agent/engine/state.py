@@ -137,6 +137,9 @@ class VehicleState:
             "altitude": fix.altitude_m,
             "accuracy": fix.accuracy_m,
             "fix_time": position.fix_time or base.at(fix.received_s),
+            "fix_mode": fix.mode,
+            "satellites": fix.satellites,
+            "hdop": fix.hdop,
         }
         return self._group(Location, "location", group)
 

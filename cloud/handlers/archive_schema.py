@@ -68,6 +68,9 @@ _IDENTITY: Final[tuple[tuple[str, Any, Getter], ...]] = (
     ("altitude_m", _NUMBER, _of("location", "altitude")),
     ("accuracy_m", _NUMBER, _of("location", "accuracy")),
     ("fix_time", _MOMENT, _of("location", "fix_time")),
+    ("fix_mode", _TEXT, _of("location", "fix_mode")),
+    ("satellites", pa.int16(), _of("location", "satellites")),
+    ("hdop", _NUMBER, _of("location", "hdop")),
 )
 _UNKNOWN: Final = (("unknown_fields", _TEXT, lambda row: _json(unknown_fields(row.message))),)
 

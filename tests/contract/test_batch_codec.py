@@ -52,6 +52,7 @@ def drive(count, interval_s=1.0, seed=1):
     """A plausible noisy drive at one sample a second, every group filled."""
     chance = random.Random(seed)
     lat, lon, heading, speed_kmh = 50.11, 8.68, 90.0, 30.0
+    satellites = 9
     start = datetime(2026, 1, 1, tzinfo=UTC)
     taken = []
     for index in range(count):
@@ -59,6 +60,7 @@ def drive(count, interval_s=1.0, seed=1):
         heading = (heading + chance.gauss(0, 3)) % 360
         lat += speed_kmh / 3.6 / 111_320 * math.cos(math.radians(heading)) * interval_s
         lon += speed_kmh / 3.6 / 71_000 * math.sin(math.radians(heading)) * interval_s
+        satellites = min(12, max(5, satellites + chance.choice([-1, 0, 0, 0, 0, 0, 0, 1])))
         moment = start + timedelta(seconds=index * interval_s, milliseconds=chance.randint(0, 3))
         taken.append(
             SEED
@@ -71,6 +73,9 @@ def drive(count, interval_s=1.0, seed=1):
                     "altitude": round(112 + chance.gauss(0, 0.5), 1),
                     "accuracy": round(5 + chance.random(), 1),
                     "fix_time": format_timestamp(moment.replace(microsecond=0)),
+                    "fix_mode": "3d",
+                    "satellites": satellites,
+                    "hdop": round(9 / satellites, 2),
                 },
                 "battery": {
                     "percent": round(68 - index / 100, 1),

@@ -32,9 +32,11 @@ def at(lat, lon, **more):
 
 
 def full_sample(sequence=1, **changes):
-    """The contract's example with a trouble code."""
+    """The contract's example with a trouble code and all that is known of the fix."""
     diagnostics = {**SEED["diagnostics"], "error_codes": ["P0420"]}
-    return {**SEED, "sequence": sequence, "diagnostics": diagnostics, **changes}
+    location = {**SEED["location"], "fix_mode": "3d", "satellites": 9, "hdop": 0.9}
+    groups = {"location": location, "diagnostics": diagnostics}
+    return {**SEED, "sequence": sequence, **groups, **changes}
 
 
 def event(vehicle_id="van-1", sequence=1, event_type="trip_started", **more):

@@ -73,6 +73,12 @@ def check(settings: AgentSettings) -> None:
         IdentityError: a certificate or key file is missing or unreadable, they do not
             belong together, or the certificate is not valid now.
     """
+    check_identity(settings)
+    check_sources(settings)
+
+
+def check_identity(settings: AgentSettings) -> None:
+    """Look at certificate and key, or at the token; raises as ``check``."""
     credentials = Credentials.of(settings.broker)
     check_credentials(credentials)
     check_transport(settings.broker)
@@ -85,6 +91,10 @@ def check(settings: AgentSettings) -> None:
             name,
             settings.vehicle.id,
         )
+
+
+def check_sources(settings: AgentSettings) -> None:
+    """Look at the CAN interfaces' names and at the DBC files; raises as ``check``."""
     for bus in settings.can:
         check_interface(bus)
         _signal_map(bus)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -17,6 +16,7 @@ from typing import Any, Final
 from agent.budgets import Budget, Change, Stage
 from agent.config import SamplingSettings
 from agent.engine.modes import ModeMachine, Transition
+from agent.engine.notes import Notes
 from agent.engine.rate import NO_LIMIT, Rate, rate_of
 from agent.engine.schedule import Schedule
 from agent.engine.state import VehicleState, View
@@ -25,16 +25,13 @@ from agent.engine.watches import BatteryWatch, BrakingWatch, FaultWatch
 from agent.inputs import FixReceived, Inbox, Input, SamplingChanged, SourceChanged
 from agent.logs import StateLog
 from agent.ports import Clock, Recorder
-from contract import Event, EventType, Mode, Sample, TimeQuality
-from contract.messages import format_timestamp
+from contract import Event, EventType, Mode, Sample
 
 LOOK_S: Final = 1.0
 """The longest time between two looks at the state."""
 
 DROPS_S: Final = 10.0
 """How often what the outbox had to drop is gathered into one event."""
-
-EVENTS_KEPT: Final = 100
 
 _log = logging.getLogger(__name__)
 
@@ -92,7 +89,7 @@ class Engine:
         self._mode_since_s = clock.monotonic_s()
         self._rate = self._rate_now()
         self._seconds_in_mode = dict.fromkeys(Mode, 0.0)
-        self._events: deque[tuple[Event, float]] = deque(maxlen=EVENTS_KEPT)
+        self._notes = Notes()
         self._sequence = 0
         self._samples = 0
 
@@ -136,7 +133,7 @@ class Engine:
             "values_refused": self._state.invalid_values,
             "inputs_dropped": self._inbox.dropped,
             "seconds_in_mode": {mode: round(spent_s, 3) for mode, spent_s in seconds.items()},
-            "events": [self._told(*entry) for entry in list(self._events)],
+            **self._notes.account(self._clock.base(), now_s),
         }
 
     def prepare(self) -> None:
@@ -286,6 +283,7 @@ class Engine:
         )
         self._sequence += 1
         self._samples += 1
+        self._notes.sample(sample)
         self._recorder.record_sample(sample)
 
     def _emit(
@@ -310,21 +308,8 @@ class Engine:
             details=details,
         )
         self._sequence += 1
-        self._events.append((event, now_s))
+        self._notes.event(event, now_s)
         self._recorder.record_event(event)
-
-    def _told(self, event: Event, created_s: float) -> dict[str, Any]:
-        """An event for the account, with the time that it is sent with."""
-        moment = event.timestamp
-        base = self._clock.base()
-        if event.time_quality is TimeQuality.UNSYNCED and base.trusted:
-            moment = base.at(created_s)
-        return {
-            "event_type": event.event_type,
-            "sequence": event.sequence,
-            "timestamp": format_timestamp(moment),
-            "details": event.details,
-        }
 
 
 def _event_of(change: Change) -> EventType:

@@ -196,6 +196,24 @@ def test_faults_come_from_codes_and_from_sources(tmp_path):
     assert rig.samples[0].diagnostics.error_codes == ("P0301",)
 
 
+def test_the_account_has_the_last_sample_and_the_faults_that_stand(tmp_path):
+    reader = FixedReader(**{"diagnostics.error_codes": ("P0301",), "battery.percent": 60.0})
+    rig = Rig(tmp_path, reader)
+    assert rig.engine.account()["last_sample"] is None
+    rig.run(0.1)
+    rig.engine.step(SourceChanged("gps", available=False, reason="gone"), 0.0)
+    rig.clock.advance(4.9)
+    account = rig.engine.account()
+    assert account["last_sample"]["battery"] == {"percent": 60.0}
+    assert account["last_sample"]["sequence"] == rig.samples[-1].sequence
+    assert account["faults"] == [
+        {"code": "P0301", "reason": "", "lasts_s": 5.0},
+        {"code": "source:gps", "reason": "gone", "lasts_s": 4.9},
+    ]
+    rig.engine.step(SourceChanged("gps", available=True), 0.0)
+    assert [fault["code"] for fault in rig.engine.account()["faults"]] == ["P0301"]
+
+
 def test_battery_low_and_drops_are_told_by_events(tmp_path):
     told = [[{"reason": "outbox_full", "total_messages": 7}]]
     rig = Rig(

@@ -41,7 +41,7 @@ RIG_ARGS ?=
 
 .PHONY: test-rig
 test-rig: rig-set-up ## a vehicle in a virtual machine: cut its power (CUTS=20 RIG_DEADLINE_S=3600)
-	$(BIN)/python -m tests.rig power --cuts $(CUTS) --deadline $(RIG_DEADLINE_S) $(RIG_ARGS)
+	$(BIN)/python -m tests.rigs.board power --cuts $(CUTS) --deadline $(RIG_DEADLINE_S) $(RIG_ARGS)
 
 .PHONY: test-network
 test-network: $(STAMPS)/dev apt-packages ## the network's faults for minutes each, through the fault proxy (about 15 min)
@@ -49,7 +49,7 @@ test-network: $(STAMPS)/dev apt-packages ## the network's faults for minutes eac
 
 .PHONY: test-rig-network
 test-rig-network: rig-set-up ## the same vehicle with tc netem on its link
-	$(BIN)/python -m tests.rig network --deadline $(RIG_DEADLINE_S) $(RIG_ARGS)
+	$(BIN)/python -m tests.rigs.board network --deadline $(RIG_DEADLINE_S) $(RIG_ARGS)
 
 .PHONY: rig-set-up
 rig-set-up: $(STAMPS)/dev

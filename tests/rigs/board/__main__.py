@@ -1,5 +1,5 @@
-"""``python -m tests.rig``."""
+"""``python -m tests.rigs.board``."""
 
-from tests.rig.cli import rig
+from tests.rigs.board.cli import rig
 
-rig(prog_name="python -m tests.rig")
+rig(prog_name="python -m tests.rigs.board")

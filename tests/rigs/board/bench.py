@@ -10,10 +10,10 @@ from dataclasses import asdict
 
 from tests.fakes.mosquitto import LISTENER, Mosquitto, MosquittoSub
 from tests.fakes.pki import Pki
-from tests.rig import recipe
-from tests.rig.errors import RigError
-from tests.rig.ledger import Received, Witness
-from tests.rig.machine import Machine
+from tests.rigs.board import recipe
+from tests.rigs.board.errors import RigError
+from tests.rigs.board.ledger import Received, Witness
+from tests.rigs.board.machine import Machine
 
 VEHICLE = "rig-1"
 CONFIG = "/etc/milepost/agent.toml"
@@ -104,6 +104,11 @@ class Bench:
         time.sleep(1.0)  # what the broker acknowledged is on its way to the listener
         self.received.update()
         return account
+
+    def replayed_journal(self):
+        """Whether this boot found the file system not cleanly unmounted, and replayed its log."""
+        said = "dmesg | grep -q 'EXT4-fs (vda): recovery complete'"
+        return self.machine.shell.run("sh", "-c", said).code == 0
 
     def damage(self):
         """What is wrong with the database or the file system now, in words."""

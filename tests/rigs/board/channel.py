@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from simulator.synth.nmea_log import sentence
-from tests.rig.errors import RigError
+from tests.rigs.board.errors import RigError
 
 _CONNECT_S = 20.0
 _EPOCH_S = 1.0

@@ -1,4 +1,4 @@
-"""``python -m tests.rig``: a vehicle in a virtual machine, put through what vehicles go through.
+"""``python -m tests.rigs.board``: a vehicle in a virtual machine, its power and network cut.
 
 Exit codes: 0 the promise was kept (or this machine cannot run the rig, said by name), 1 it
 was not, or the rig failed, 2 wrong usage.
@@ -15,11 +15,11 @@ from pathlib import Path
 
 import click
 
-from tests.rig import clock, network, power
-from tests.rig import image as images
-from tests.rig.bench import Bench
-from tests.rig.errors import MissingProgramsError, RigError
-from tests.rig.machine import accelerator
+from tests.rigs.board import clock, network, power
+from tests.rigs.board import image as images
+from tests.rigs.board.bench import Bench
+from tests.rigs.board.errors import MissingProgramsError, RigError
+from tests.rigs.board.machine import accelerator
 
 OVERTIME_S = 300
 """After the time bound: for what is under way. Then everything is torn down."""
@@ -29,10 +29,10 @@ OVERTIME_S = 300
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="""\b
 Examples:
-  python -m tests.rig power --cuts 20
-  python -m tests.rig power --cuts 5 --seed 7 --keep /tmp/rig --json report.json
-  python -m tests.rig network --only flapping
-  python -m tests.rig run -- systemctl status milepost-agent
+  python -m tests.rigs.board power --cuts 20
+  python -m tests.rigs.board power --cuts 5 --seed 7 --keep /tmp/rig --json report.json
+  python -m tests.rigs.board network --only flapping
+  python -m tests.rigs.board run -- systemctl status milepost-agent
 """,
 )
 def rig():

@@ -15,8 +15,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.rig import recipe
-from tests.rig.errors import MissingProgramsError, RigError
+from tests.rigs.board import recipe
+from tests.rigs.board.errors import MissingProgramsError, RigError
 
 CACHE = Path(
     os.environ.get("MILEPOST_RIG_CACHE")

@@ -9,7 +9,7 @@ import socket
 import struct
 import threading
 
-from tests.rig.disk import PowerGoneError
+from tests.rigs.board.disk import PowerGoneError
 
 _MAGIC = b"NBDMAGIC"
 _OPTION_MAGIC = b"IHAVEOPT"

@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.rig.bench import plain
-from tests.rig.errors import RigError
-from tests.rig.ledger import balance
+from tests.rigs.board.bench import plain
+from tests.rigs.board.errors import RigError
+from tests.rigs.board.ledger import balance
 
 DRAIN_S = 240.0
 IN_FLIGHT = 20

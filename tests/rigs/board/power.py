@@ -4,10 +4,10 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 
-from tests.rig.bench import plain
-from tests.rig.disk import Fate
-from tests.rig.errors import RigError
-from tests.rig.ledger import balance
+from tests.rigs.board.bench import plain
+from tests.rigs.board.disk import Fate
+from tests.rigs.board.errors import RigError
+from tests.rigs.board.ledger import balance
 
 FLUSH_INTERVAL_S = 1.0
 """The agent's default, which the rig's config leaves alone."""
@@ -45,6 +45,7 @@ def run(bench, *, cuts, deadline_s, allowance_s=DEFAULT_ALLOWANCE_S):
     grace_s = FLUSH_INTERVAL_S + allowance_s
     begun_s = time.monotonic()
     done, faults, outside, ready = [], [], [], []
+    replays = 0
     slowest_round_s = 0.0
     usual_boot_s = 30.0
     for number in range(1, cuts + 1):
@@ -65,6 +66,7 @@ def run(bench, *, cuts, deadline_s, allowance_s=DEFAULT_ALLOWANCE_S):
             outside.append(times.outside_s)
             usual_boot_s = times.outside_s
             ready_s = time.monotonic()
+            replays += bench.replayed_journal()
             faults += [f"boot {number}: {fault}" for fault in bench.damage()]
             ran_s = random.uniform(*RUN_S)
             unplugged_s = random.uniform(0, ran_s) if network == "midway" else ran_s
@@ -101,13 +103,12 @@ def run(bench, *, cuts, deadline_s, allowance_s=DEFAULT_ALLOWANCE_S):
     times = machine.wait_ready()
     ready.append(times.ready_s)
     outside.append(times.outside_s)
+    replays += bench.replayed_journal()
     faults += [f"last boot: {fault}" for fault in bench.damage()]
-    written_before, settled_s = machine.disk.bytes_written, time.monotonic()
     try:
         bench.wait_delivered(DRAIN_S)
     except RigError as error:
         faults.append(str(error))
-    written, online_s = machine.disk.bytes_written - written_before, time.monotonic() - settled_s
     account = bench.stop_agent()
     if account["backlog_messages"]:
         faults.append(f"{account['backlog_messages']} messages still wait after the last stop")
@@ -125,12 +126,11 @@ def run(bench, *, cuts, deadline_s, allowance_s=DEFAULT_ALLOWANCE_S):
         "scenario": "power",
         "accelerator": machine.accel,
         "cuts": [plain(cut) for cut in done],
-        "journal_replays": machine.console.read_text(errors="replace").count("recovering journal"),
+        "journal_replays": replays,
         "balance": plain(found),
         "ready_s": _spread(ready),
         "ready_outside_s": _spread(outside),
         "first_acknowledged_s": _spread(first_acknowledged),
-        "last_boot_disk_bytes_per_s": round(written / max(online_s, 0.1)),
         "took_s": round(time.monotonic() - begun_s),
         "faults": [*faults, *found.faults],
     }

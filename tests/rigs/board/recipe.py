@@ -23,7 +23,7 @@ INITRD_MODULES = ("virtio_pci", "virtio_blk", "ext4")
 """All that the root file system needs; a third of the usual size, seconds less under emulation."""
 
 DISK_SIZE = "2G"
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 GUEST = Path(__file__).resolve().parent / "guest"
 AGENT_UNIT = ROOT / "systemd/milepost-agent.service"
 AGENT_USER = ROOT / "systemd/milepost.sysusers"

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 import pytest
 
 from contract import Sample, TimeQuality, encode
-from tests.rig.channel import _epochs_with_fix, _stamped
-from tests.rig.disk import (
+from tests.rigs.board.channel import _epochs_with_fix, _stamped
+from tests.rigs.board.disk import (
     BLOCK_BYTES,
     CACHE_BYTES,
     SECTOR_BYTES,
@@ -18,9 +18,9 @@ from tests.rig.disk import (
     PowerGoneError,
     VolatileDisk,
 )
-from tests.rig.ledger import Received, Witness, balance
-from tests.rig.nbd import NbdServer
-from tests.rig.recipe import DRIVE_NMEA, drive_candump
+from tests.rigs.board.ledger import Received, Witness, balance
+from tests.rigs.board.nbd import NbdServer
+from tests.rigs.board.recipe import DRIVE_NMEA, drive_candump
 
 SIZE = 16 * BLOCK_BYTES
 

@@ -41,6 +41,13 @@ def port(name):
             time.sleep(0.1)
 
 
+def send(out, message):
+    """One line, whole: an unbuffered port may take a part of it at a time."""
+    data = json.dumps(message, separators=(",", ":")).encode() + b"\n"
+    while data:
+        data = data[out.write(data) or 0 :]
+
+
 def answer(command):
     try:
         done = subprocess.run(
@@ -58,7 +65,7 @@ def answer(command):
 
 def serve():
     control = port("rig.control")
-    control.write(b'{"hello": "rig"}\n')
+    send(control, {"hello": "rig"})
     rest = b""
     while True:
         data = control.read(65536)
@@ -68,7 +75,7 @@ def serve():
         *lines, rest = (rest + data).split(b"\n")
         for line in lines:
             if line.strip():
-                control.write(json.dumps(answer(json.loads(line))).encode() + b"\n")
+                send(control, answer(json.loads(line)))
 
 
 def account():
@@ -93,7 +100,7 @@ def witness():
         if found is not None:
             line = {name: found.get(name) for name in TOLD}
             line["asked_s"], line["boot_s"] = asked_s, time.monotonic()
-            out.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
+            send(out, line)
         due = max(due + WITNESS_INTERVAL_S, time.monotonic())
         time.sleep(max(0.0, due - time.monotonic()))
 

@@ -15,7 +15,7 @@ from tests.conftest import ROOT, TRACES
 
 SPEED = 20
 DURATION_S = 110
-OUTAGE_START_S = 25
+OUTAGE_START_S = 10
 OUTAGE_LENGTH_S = 60
 
 COMMITTED = ROOT / "simulator" / "traces" / "default.nmea"

@@ -4,6 +4,8 @@
 
     SimulatorError
     ├── TraceError       a position log cannot be used, e.g. it holds no position at all
+    ├── FileError        a file of the simulator's own is wrong, e.g. a scenario names a fault
+    │                    that there is not
     ├── CanLogError      a CAN log cannot be used, e.g. no line of it is a frame
     ├── ServerError      the gpsd server cannot listen, e.g. the port is taken
     ├── BusError         the CAN bus cannot be opened, e.g. there is no can0
@@ -27,6 +29,10 @@ class SimulatorError(Exception):
 
 class TraceError(SimulatorError):
     """A position log cannot be used, e.g. it holds no position at all."""
+
+
+class FileError(SimulatorError):
+    """A TOML file or DBC cannot be used; the message has one line a fault, each with its key."""
 
 
 class CanLogError(SimulatorError):

@@ -6,11 +6,15 @@ import random
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from typing import Final
 
+from simulator.synth.bus_map import VehicleProfile, load_profile
 from simulator.synth.can_log import candump_lines
-from simulator.synth.frankfurt import WAY_POINTS
+from simulator.synth.frankfurt import ROUTES
+from simulator.synth.models import MODELS
 from simulator.synth.nmea_log import sentences
+from simulator.synth.profiles import BUILT_IN, profile_path
 from simulator.synth.receiver import receive
 from simulator.synth.route import Route
 from simulator.synth.schedule import Schedule
@@ -32,18 +36,20 @@ class DriveOptions:
     parked_before_s: float = 15.0
     parked_after_s: float = 140.0
     stop_s: tuple[float, float] = (7.0, 18.0)
+    route: str = "frankfurt"
 
-    def command(self) -> str:
-        """The command line that gives these bytes, defaults written out."""
+    def words(self) -> str:
+        """The options as they are written on the command line, defaults written out."""
+        route = "" if self.route == "frankfurt" else f" --route {self.route}"
         return (
-            f"milepost-sim synth --seed {self.seed} --rate {self.rate_hz}"
-            f" --start {self.start:%Y-%m-%dT%H:%M:%SZ} --battery {self.battery_percent:g}"
+            f"--seed {self.seed} --rate {self.rate_hz}"
+            f" --start {self.start:%Y-%m-%dT%H:%M:%SZ} --battery {self.battery_percent:g}{route}"
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Drive:
-    """The two logs, and what a person wants to know of them."""
+    """The two logs (empty for what the vehicle has not), and what a person wants to know."""
 
     nmea: str
     candump: str
@@ -52,28 +58,46 @@ class Drive:
     lowest_battery_percent: float
 
 
-def synthesise(options: DriveOptions | None = None) -> Drive:
+@cache
+def built_in_profile() -> VehicleProfile:
+    """The vehicle of the built-in drive."""
+    return load_profile(profile_path(BUILT_IN))
+
+
+def synthesise(
+    options: DriveOptions | None = None, vehicle: VehicleProfile | None = None, *, name: str = ""
+) -> Drive:
     """Make a drive. Every stage draws from its own stream of the one seed.
 
+    ``vehicle`` and its ``name`` (as ``--vehicle`` takes it) are the built-in one's unless given.
+
     Raises:
-        ValueError: a rate that NMEA receivers of this kind do not have.
+        ValueError: a rate that NMEA receivers of this kind do not have, an unknown route.
+        FileError: a DBC of the vehicle cannot be read, or lacks what its map names.
     """
     options = options or DriveOptions()
     if options.rate_hz not in RATES_HZ:
         raise ValueError(f"rate {options.rate_hz} Hz; the synthesiser knows 1 and 5")
-    route = Route(WAY_POINTS)
+    if options.route not in ROUTES:
+        raise ValueError(f"route {options.route!r}; there are {', '.join(ROUTES)}")
+    built_in = vehicle is None
+    vehicle = vehicle or built_in_profile()
+    model = MODELS[vehicle.model]
+    route = Route(ROUTES[options.route])
     schedule = Schedule(
         route,
         _stream(options.seed, "schedule"),
         parked_before_s=options.parked_before_s,
         parked_after_s=options.parked_after_s,
         stop_s=options.stop_s,
+        top_speed_kmh=model.top_speed_kmh,
     )
     states = simulate(
         route,
         schedule,
         battery_percent=options.battery_percent,
         odometer_km=options.odometer_km,
+        model=model,
     )
     epochs = receive(
         route,
@@ -82,10 +106,21 @@ def synthesise(options: DriveOptions | None = None) -> Drive:
         start=options.start,
         rate_hz=options.rate_hz,
     )
-    frames = candump_lines(states, _stream(options.seed, "can"), start=options.start)
+    words = options.words() if built_in else f"can --vehicle {name} {options.words()}"
+    nmea = candump = ""
+    if vehicle.gps:
+        nmea = _log("drive: GPS, NMEA 0183", words, sentences(epochs))
+    if vehicle.bus:
+        signals = ", ".join(dict.fromkeys(bus.dbc.name for bus in vehicle.bus))
+        frames = candump_lines(
+            states, vehicle.bus, _stream(options.seed, "can"), start=options.start
+        )
+        # the first words tell the demo that it knows this bus
+        kind = "drive: CAN" if built_in else "bus"
+        candump = _log(f"{kind}, candump -l; signals: {signals}", words, frames)
     return Drive(
-        nmea=_log(options, "GPS, NMEA 0183", sentences(epochs)),
-        candump=_log(options, "CAN, candump -l; signals: milepost-demo.dbc", frames),
+        nmea=nmea,
+        candump=candump,
         duration_s=schedule.duration_s,
         length_km=route.length_m / 1000,
         lowest_battery_percent=min(state.battery_percent for state in states),
@@ -96,9 +131,9 @@ def _stream(seed: int, stage: str) -> random.Random:
     return random.Random(f"{seed}/{stage}")  # noqa: S311  noise, nothing secret
 
 
-def _log(options: DriveOptions, content: str, lines: Iterable[str]) -> str:
+def _log(content: str, words: str, lines: Iterable[str]) -> str:
     header = (
-        f"# Milepost synthetic drive: {content}",
-        f"# made by: {options.command()}",
+        f"# Milepost synthetic {content}",
+        f"# made by: milepost-sim synth {words}",
     )
     return "\n".join([*header, *lines]) + "\n"

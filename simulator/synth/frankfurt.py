@@ -63,3 +63,6 @@ WAY_POINTS: Final = (
     WayPoint(50.10606, 8.66803, 15),
     WayPoint(50.10596, 8.66828, 15),
 )
+
+ROUTES: Final = {"frankfurt": WAY_POINTS, "hop": WAY_POINTS[:4]}
+"""By name: the whole loop, about nine minutes; the first 400 m of it, about one."""

@@ -50,9 +50,10 @@ class Schedule:
         parked_before_s: float,
         parked_after_s: float,
         stop_s: tuple[float, float],
+        top_speed_kmh: float = math.inf,
     ) -> None:
         self.departure_s = parked_before_s
-        times, distances = _timed(route, rng, parked_before_s, stop_s)
+        times, distances = _timed(route, rng, parked_before_s, stop_s, top_speed_kmh)
         self.arrival_s = times[-1] + SMOOTHING_S
         self.duration_s = self.arrival_s + parked_after_s
         ticks = math.ceil(self.duration_s / TICK_S) + 2
@@ -72,7 +73,7 @@ class Schedule:
         return Motion(distance_m, max(0.0, speed_mps), acceleration)
 
 
-def speed_limits(route: Route, rng: random.Random) -> list[float]:
+def speed_limits(route: Route, rng: random.Random, top_speed_kmh: float = math.inf) -> list[float]:
     """The speed in m/s at every ``STEP_M`` of the route, accelerations kept."""
     count = math.ceil(route.length_m / STEP_M) + 1
     keenness = {id(span): rng.uniform(0.86, 0.99) for span in route.spans}
@@ -82,7 +83,7 @@ def speed_limits(route: Route, rng: random.Random) -> list[float]:
     for step in range(count):
         while step * STEP_M >= span.end_m and span is not route.spans[-1]:
             span = next(spans)
-        speeds.append(span.limit_kmh / 3.6 * keenness[id(span)])
+        speeds.append(min(span.limit_kmh, top_speed_kmh) / 3.6 * keenness[id(span)])
     for corner in route.corners:
         fastest = max(LOWEST_CORNER_MPS, math.sqrt(LATERAL_MPS2 * corner.radius_m))
         first, last = int(corner.start_m / STEP_M), math.ceil(corner.end_m / STEP_M)
@@ -102,9 +103,13 @@ def _limit_change(speeds: list[float], steps: range, neighbour: int, limit: floa
 
 
 def _timed(
-    route: Route, rng: random.Random, departure_s: float, stop_s: tuple[float, float]
+    route: Route,
+    rng: random.Random,
+    departure_s: float,
+    stop_s: tuple[float, float],
+    top_speed_kmh: float,
 ) -> tuple[list[float], list[float]]:
-    speeds = speed_limits(route, rng)
+    speeds = speed_limits(route, rng, top_speed_kmh)
     times, distances = [0.0, departure_s], [0.0, 0.0]
     for step, (before, after) in enumerate(itertools.pairwise(speeds), start=1):
         times.append(times[-1] + 2 * STEP_M / (before + after))

@@ -150,18 +150,9 @@ class MosquittoSub:
         self.port = port
         self.messages = []
         self._lock = threading.Lock()
-        self._process = subprocess.Popen(
-            [
-                *("stdbuf", "-oL", _program("mosquitto_sub")),
-                *("-h", "localhost", "-p", str(port), "-V", "mqttv311", "-i", LISTENER),
-                *("--cafile", str(identity.ca_file), "--cert", str(identity.certificate_file)),
-                *("--key", str(identity.key_file), "-q", "1", "-t", topic, "-F", "%t %x", "-d"),
-                *(("-c",) if keeps_session else ()),
-            ],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        self._identity, self._topic, self._keeps_session = identity, topic, keeps_session
+        self._stopping = False
+        self._process = self._launch()
         self._subscribed = threading.Event()
         self._thread = threading.Thread(target=self._read, name="mosquitto-sub", daemon=True)
         self._thread.start()
@@ -169,7 +160,32 @@ class MosquittoSub:
             self.stop()
             raise TimeoutError("mosquitto_sub did not subscribe")
 
+    def _launch(self):
+        of = self._identity
+        return subprocess.Popen(
+            [
+                *("stdbuf", "-oL", _program("mosquitto_sub")),
+                *("-h", "localhost", "-p", str(self.port), "-V", "mqttv311", "-i", LISTENER),
+                *("--cafile", str(of.ca_file), "--cert", str(of.certificate_file)),
+                *("--key", str(of.key_file), "-q", "1", "-t", self._topic, "-F", "%t %x", "-d"),
+                *(("-c",) if self._keeps_session else ()),
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
     def _read(self):
+        while True:
+            self._read_to_its_end()
+            with self._lock:
+                if self._stopping or not self._keeps_session:
+                    return
+                # it gives up where a TLS handshake fails, as one may while a broker goes down
+                time.sleep(0.2)
+                self._process = self._launch()
+
+    def _read_to_its_end(self):
         for line in self._process.stdout:
             if line.startswith("Subscribed"):
                 self._subscribed.set()
@@ -189,13 +205,16 @@ class MosquittoSub:
 
     def end(self):
         """Say goodbye, so that nothing is acknowledged and not in ``messages``."""
+        self._stopping = True
         self._process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(3)
         self.stop()
 
     def stop(self):
-        self._process.kill()
+        with self._lock:
+            self._stopping = True
+            self._process.kill()
         self._process.wait(10)
         self._thread.join(5)
 

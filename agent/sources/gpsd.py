@@ -14,7 +14,7 @@ import select
 import socket
 import threading
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from agent.config import GpsSettings
 from agent.errors import SourceError
@@ -84,6 +84,10 @@ class GpsdSource:
         """Ask for a fix every ``cycle_s``; ``None`` lets go. From any thread, at once."""
         self._wanted_cycle_s = cycle_s
         self._wake()
+
+    def account(self) -> dict[str, Any]:
+        """What gpsd has and what is listened to; from any thread."""
+        return {"devices": list(self._receivers), "device": self._active}
 
     def _wake(self) -> None:
         with contextlib.suppress(OSError):

@@ -70,6 +70,14 @@ pytest: $(STAMPS)/dev $(STAMPS)/sam apt-packages ## the tests (PYTEST_ARGS="..."
 test-crash: $(STAMPS)/dev apt-packages ## kill -9 the real agent again and again (KILLS=500)
 	@$(BIN)/python -m tests.rigs.crash --kills $(KILLS) $(CRASH_ARGS)
 
+# seconds for each target of the search, and which: make fuzz SECONDS_EACH=20 TARGETS="batch iotsql"
+SECONDS_EACH ?= 120
+TARGETS ?=
+
+.PHONY: fuzz
+fuzz: $(STAMPS)/atheris ## search the parsers for inputs that break them (SECONDS_EACH=120 TARGETS="...")
+	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS_EACH) $(TARGETS)
+
 .PHONY: format
 format: $(STAMPS)/dev ## format and mend what can be mended
 	$(BIN)/ruff format .
@@ -130,3 +138,9 @@ $(STAMPS)/sam: | $(STAMPS)/venv
 	@.tools/sam/bin/python -m pip install --quiet --disable-pip-version-check 'aws-sam-cli>=1.150,<2' \
 	|| { [ "$${MILEPOST_REQUIRE_ALL:-}" != 1 ] && echo "aws-sam-cli did not install; its tests are skipped by name"; }
 	@touch $@
+
+# Not in an extra: where there is no wheel it would be built with clang.
+$(STAMPS)/atheris: | $(STAMPS)/dev
+	@echo "installing atheris (once)"
+	@$(PIP_INSTALL) --only-binary atheris atheris && touch $@ \
+	|| echo "atheris did not install (it has wheels for 64-bit Linux only); the search is skipped by name"

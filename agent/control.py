@@ -122,7 +122,9 @@ def ask(runtime_dir: Path) -> dict[str, Any]:
             connection.connect(str(path))
             while piece := connection.recv(65536):
                 pieces.append(piece)
-        account: dict[str, Any] = json.loads(b"".join(pieces))
+        account: object = json.loads(b"".join(pieces))
+        if not isinstance(account, dict):
+            raise TypeError("its answer is no JSON object")  # noqa: TRY301  told below, too
     except PermissionError as error:
         raise ControlError(
             f"may not ask the agent on {path}", hint="Run this as the agent's user or as root."
@@ -132,7 +134,7 @@ def ask(runtime_dir: Path) -> dict[str, Any]:
             f"no agent runs: nobody listens on {path}",
             hint="Start it with: milepost-agent run --config FILE",
         ) from error
-    except (OSError, ValueError) as error:
+    except (OSError, TypeError, ValueError, RecursionError) as error:
         raise ControlError(
             f"the agent did not answer on {path}: {error}", hint="Look into its log."
         ) from error

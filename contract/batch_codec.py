@@ -20,10 +20,11 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from contract.columns import ABSENT, Reader, read_column, write_column, write_json, write_varint
+from contract.columns import ABSENT, read_column, write_column
 from contract.errors import ContractError
 from contract.json_codec import MAX_MESSAGE_BYTES, validate_sample
 from contract.messages import Json, Sample
+from contract.primitives import Reader, write_json, write_varint
 
 MAGIC: Final = b"MPB\x01"
 MAX_SAMPLES: Final = 10_000

@@ -23,7 +23,6 @@ constant at order 1, a vehicle at steady speed nearly zero at order 2.
 
 from __future__ import annotations
 
-import json
 import re
 import struct
 from collections.abc import Sequence
@@ -34,6 +33,7 @@ from typing import Any, Final
 
 from contract.errors import ContractError
 from contract.messages import format_timestamp
+from contract.primitives import Reader, write_json, write_varint
 
 
 class _Absent:
@@ -64,74 +64,6 @@ _EXACT_INTEGER: Final = 2**53
 _TIMESTAMP: Final = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
-
-
-class Reader:
-    """A cursor over untrusted bytes; reading past the end is a ``ContractError``."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._at = 0
-
-    def take(self, count: int) -> bytes:
-        """The next ``count`` bytes."""
-        end = self._at + count
-        if end > len(self._data):
-            raise ContractError("batch", "ends too early")
-        piece = self._data[self._at : end]
-        self._at = end
-        return piece
-
-    def byte(self) -> int:
-        """The next byte as a number."""
-        at = self._at
-        if at == len(self._data):
-            raise ContractError("batch", "ends too early")
-        self._at = at + 1
-        return self._data[at]
-
-    def varint(self) -> int:
-        """An unsigned LEB128 number of at most 10 bytes."""
-        value = self.byte()
-        if value < 0x80:
-            return value
-        value &= 0x7F
-        for shift in range(7, 70, 7):
-            byte = self.byte()
-            value |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                return value
-        raise ContractError("batch", "a varint is longer than 10 bytes")
-
-    def json(self) -> Any:
-        """A length-prefixed JSON value."""
-        try:
-            return json.loads(self.take(self.varint()), parse_constant=_refuse_constant)
-        except (ValueError, RecursionError):
-            raise ContractError("batch", "holds a broken JSON value") from None
-
-    def at_end(self) -> bool:
-        """Whether every byte was read."""
-        return self._at == len(self._data)
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(name)
-
-
-def write_varint(out: bytearray, value: int) -> None:
-    """Append an unsigned LEB128 number."""
-    while value >= 0x80:
-        out.append((value & 0x7F) | 0x80)
-        value >>= 7
-    out.append(value)
-
-
-def write_json(out: bytearray, value: Any) -> None:
-    """Append a length-prefixed JSON value."""
-    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
-    write_varint(out, len(text))
-    out += text
 
 
 def write_column(out: bytearray, values: Sequence[Any]) -> None:
@@ -210,7 +142,7 @@ def _write_values(out: bytearray, values: list[Any]) -> ColumnKind:
 def _read_values(reader: Reader, kind: ColumnKind, count: int) -> list[Any]:
     match kind:
         case ColumnKind.CONST:
-            return [reader.json()] * count
+            return reader.repeated_json(count)
         case ColumnKind.BOOL:
             return _read_bits(reader, count)
         case ColumnKind.INTEGER:
@@ -226,18 +158,24 @@ def _read_values(reader: Reader, kind: ColumnKind, count: int) -> list[Any]:
         case ColumnKind.TIME:
             return [_from_milliseconds(value) for value in _read_integers(reader, count)]
         case ColumnKind.CHOICE:
-            distinct = reader.json()
-            if not isinstance(distinct, list):
-                raise ContractError("batch", "holds a choice column without choices")
-            try:
-                return [distinct[reader.varint()] for _ in range(count)]
-            except IndexError:
-                raise ContractError("batch", "points past the end of its choices") from None
+            return _read_choices(reader, count)
         case ColumnKind.JSON:
             values = reader.json()
             if not isinstance(values, list) or len(values) != count:
                 raise ContractError("batch", "holds a column of the wrong length")
             return values
+
+
+def _read_choices(reader: Reader, count: int) -> list[str]:
+    distinct = reader.json()
+    if not isinstance(distinct, list) or not all(isinstance(text, str) for text in distinct):
+        raise ContractError("batch", "holds a choice column without choices")
+    try:
+        chosen: list[str] = [distinct[reader.varint()] for _ in range(count)]
+    except IndexError:
+        raise ContractError("batch", "points past the end of its choices") from None
+    reader.expand(sum(map(len, chosen)))
+    return chosen
 
 
 def _write_bits(out: bytearray, bits: Sequence[bool]) -> None:

@@ -9,6 +9,7 @@ where an integer is accepted and becomes text.
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Final
@@ -131,6 +132,22 @@ Timestamp = Annotated[
     AfterValidator(_utc_milliseconds),
     PlainSerializer(format_timestamp, return_type=str, when_used="json"),
 ]
+
+
+def _finite(value: Any) -> Any:
+    """NaN and Infinity are no JSON, and ``1e999`` reads as Infinity."""
+    if type(value) is float and not math.isfinite(value):
+        msg = "holds a number that is not finite"
+        raise ValueError(msg)
+    if type(value) is dict:
+        for inner in value.values():
+            _finite(inner)
+    elif type(value) is list:
+        for inner in value:
+            _finite(inner)
+    return value
+
+
 SignalName = Annotated[str, Field(min_length=1, max_length=64)]
 ShortText = Annotated[str, Field(max_length=256)]
 Scalar = bool | int | float | ShortText
@@ -143,6 +160,9 @@ _frozen = ConfigDict(
 
 class _Message(BaseModel):
     model_config = _frozen
+
+    # fields of a newer agent: kept, but a number that no double holds would become null
+    __pydantic_extra__: dict[str, Annotated[Any, AfterValidator(_finite)]] = Field(init=False)
 
 
 class Location(_Message):

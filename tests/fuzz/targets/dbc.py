@@ -52,11 +52,11 @@ def take(data: bytes) -> None:
     names = list(dict.fromkeys(_SIGNAL.findall(data.decode("latin-1"))))[:8]
     for name in names or ["Rpm"]:
         try:
-            tables = compile_in_process([FILE], [name])
+            made = compile_in_process([FILE], [name])
         except DbcError as error:
             str(error)
             continue
-        for table in tables.values():
+        for table in (made[0] if isinstance(made, tuple) else made).values():
             assert 0 <= table.field.shift + table.field.length <= 8 * table.message_bytes
             for fill in (b"\x00", b"\x55", b"\xff"):
                 table.number(table.field.raw(fill * table.message_bytes))

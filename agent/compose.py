@@ -18,7 +18,7 @@ import threading
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from agent.config import AgentSettings, CanSettings, GpsSource, ShadowMode
 from agent.control import ControlServer
@@ -37,8 +37,12 @@ from agent.sources.can_bus import CanSource, check_interface
 from agent.sources.can_map import SignalMap, references
 from agent.sources.dbc_compile import compile_tables
 from agent.sources.gpsd import GpsdSource
+from agent.sources.nmea_baud import BaudMemory
 from agent.time_anchor import TimeAnchor
 from agent.transport import Credentials, certificate_name, check_credentials, check_transport
+
+if TYPE_CHECKING:
+    from agent.sources.nmea_serial import NmeaSource
 
 LAST_RUN_FILE: Final = "last-run.json"
 VEHICLE_FILE: Final = "vehicle-id"
@@ -128,9 +132,7 @@ class Agent:
         first_outbox.join()
         run_id = new_run_id()
         self._inbox = Inbox()
-        self._gps: GpsdSource | None = None
-        if settings.gps.source is GpsSource.GPSD:
-            self._gps = GpsdSource(settings.gps, self._inbox, self.clock)
+        self._gps = _gps_source(settings, self._inbox, self.clock)
         self._buses = [
             CanSource(bus, signals, self._inbox, self.clock)
             for bus, signals in zip(settings.can, signal_maps, strict=True)
@@ -237,7 +239,7 @@ class Agent:
             "can": [bus.account() for bus in self._buses],
         }
 
-    def _sources(self) -> list[GpsdSource | CanSource]:
+    def _sources(self) -> list[GpsdSource | NmeaSource | CanSource]:
         return [*self._buses, *([self._gps] if self._gps else [])]
 
     def _on_rate(self, rate: Rate) -> None:
@@ -314,6 +316,21 @@ def _make_first_outbox(path: Path) -> threading.Thread:
     thread = threading.Thread(target=make, name="first-outbox", daemon=True)
     thread.start()
     return thread
+
+
+def _gps_source(
+    settings: AgentSettings, inbox: Inbox, clock: SystemClock
+) -> GpsdSource | NmeaSource | None:
+    match settings.gps.source:
+        case GpsSource.GPSD:
+            return GpsdSource(settings.gps, inbox, clock)
+        case GpsSource.SERIAL:
+            # pyserial is loaded only where there is a port to read
+            from agent.sources.nmea_serial import NmeaSource  # noqa: PLC0415
+
+            return NmeaSource(settings.gps, inbox, clock, BaudMemory(settings.state.dir))
+        case GpsSource.NONE:
+            return None
 
 
 def _signal_map(bus: CanSettings) -> SignalMap:

@@ -22,6 +22,7 @@ from agent.config.sections import (
     TransportKind,
     VehicleSettings,
 )
+from agent.config.serial import SerialSettings, UbloxCycle
 from agent.config.sources import (
     CanSettings,
     FieldKind,
@@ -49,12 +50,14 @@ __all__ = [
     "PositionSettings",
     "RateSettings",
     "SamplingSettings",
+    "SerialSettings",
     "ShadowMode",
     "ShadowSettings",
     "SignalSettings",
     "StateSettings",
     "ThresholdSettings",
     "TransportKind",
+    "UbloxCycle",
     "UnknownBattery",
     "VehicleSettings",
     "field_kind",

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from agent.config.sections import FilePath, Host, Port, Section
+from agent.config.serial import SerialSettings
 
 
 class GpsSource(StrEnum):
@@ -15,6 +16,9 @@ class GpsSource(StrEnum):
 
     GPSD = "gpsd"
     """A gpsd daemon, spoken to over TCP."""
+
+    SERIAL = "serial"
+    """NMEA straight from a serial port, without gpsd."""
 
     NONE = "none"
     """No receiver; positions may still come from CAN signals."""
@@ -24,7 +28,7 @@ class GpsSettings(Section):
     """``[gps]``: the receiver."""
 
     source: Annotated[GpsSource, Field(strict=False)] = Field(
-        default=GpsSource.GPSD, description='"gpsd" or "none". Default "gpsd".'
+        default=GpsSource.GPSD, description='"gpsd", "serial" or "none". Default "gpsd".'
     )
     host: Host = Field(default="127.0.0.1", description='Where gpsd is. Default "127.0.0.1".')
     port: Port = Field(default=2947, description="gpsd's TCP port. Default 2947.")
@@ -40,6 +44,11 @@ class GpsSettings(Section):
     silent_after_s: Annotated[float, Field(ge=1, le=3_600)] = Field(
         default=15.0,
         description="Seconds without a word of the receiver until it counts as lost. Default 15.",
+    )
+    serial: SerialSettings = Field(
+        default=SerialSettings(),
+        description='Used with `source = "serial"`. Such a port belongs to the agent alone: '
+        "gpsd must not have it.",
     )
 
 

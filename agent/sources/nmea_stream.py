@@ -1,0 +1,105 @@
+"""What a receiver's line says: bytes in, fixes out, everything else counted. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any, Final
+
+from agent.inputs import FixReceived
+from agent.sources.nmea import Gsv, NmeaError, Sentence, Txt, parse
+from agent.sources.nmea_epochs import EpochMerger
+from agent.sources.nmea_frames import NOISE, UBX_SYNC, Framer
+
+_HIDES_NO_MOMENT: Final = re.compile(rb"\$..(?:GSA|GSV|VTG|TXT),", re.DOTALL)
+"""A bad sentence that begins so has no time anyway; any other may have begun a new moment."""
+
+_ANTENNA: Final = re.compile(r"ANT(?:STATUS=|ENNA )(OK|OPEN|SHORT)")
+"""u-blox, Quectel and MediaTek say ``ANTSTATUS=OPEN``, CASIC receivers ``ANTENNA OPEN``."""
+
+UBX_KEPT: Final = 16
+
+
+class NmeaStream:
+    """One session's line; ``device`` stands in the fixes."""
+
+    def __init__(self, device: str = "") -> None:
+        self._framer = Framer()
+        self._merger = EpochMerger(device)
+        self._in_view: dict[str, int] = {}
+        self._ubx: list[bytes] = []
+        self.bytes_read = 0
+        self.sentences = 0
+        """Sound ones, those included that are not read."""
+        self.bad_sentences = 0
+        self.noise = 0
+        """Runs of bytes that were no sentence."""
+        self.ubx_messages = 0
+        self.fixes = 0
+        self.antenna: str | None = None
+        """``OK``, ``OPEN`` or ``SHORT``, as the receiver said last."""
+
+    def feed(self, data: bytes, received_s: float) -> Iterator[FixReceived]:
+        """The fixes that these bytes complete; ``received_s`` is monotonic."""
+        self.bytes_read += len(data)
+        for frame in self._framer.feed(data):
+            sentence = self._sentence(frame)
+            if sentence is None:
+                continue
+            if isinstance(sentence, Gsv):
+                self._in_view[sentence.talker] = sentence.in_view
+            elif isinstance(sentence, Txt):
+                self._read_remark(sentence.text)
+            fix = self._merger.feed(sentence, received_s)
+            if fix is not None:
+                self.fixes += fix.is_new
+                yield fix
+
+    def pause(self) -> FixReceived | None:
+        """The line fell quiet; the fix that was waiting for more."""
+        fix = self._merger.pause()
+        if fix is not None:
+            self.fixes += fix.is_new
+        return fix
+
+    def take_ubx(self) -> list[bytes]:
+        """The UBX messages since the last time, whole and with sound checksums."""
+        taken, self._ubx = self._ubx, []
+        return taken
+
+    def account(self) -> dict[str, Any]:
+        """Counters of this session."""
+        return {
+            "bytes_read": self.bytes_read,
+            "sentences": self.sentences,
+            "bad_sentences": self.bad_sentences,
+            "noise": self.noise,
+            "fixes": self.fixes,
+            "satellites_in_view": sum(self._in_view.values()),
+            "antenna": self.antenna,
+        }
+
+    def _sentence(self, frame: bytes) -> Sentence | None:
+        if frame == NOISE:
+            self.noise += 1
+            self._merger.tear()
+            return None
+        if frame.startswith(UBX_SYNC):
+            self.ubx_messages += 1
+            if len(self._ubx) < UBX_KEPT:
+                self._ubx.append(frame)
+            return None
+        try:
+            sentence = parse(frame)
+        except NmeaError:
+            self.bad_sentences += 1
+            if not _HIDES_NO_MOMENT.match(frame):
+                self._merger.tear()
+            return None
+        self.sentences += 1
+        return sentence
+
+    def _read_remark(self, text: str) -> None:
+        said = _ANTENNA.search(text)
+        if said is not None:
+            self.antenna = said[1]

@@ -24,6 +24,7 @@ from agent.config import AgentSettings, CanSettings, GpsSource, ShadowMode
 from agent.control import ControlServer
 from agent.delivery import OUTBOX_FILE, Delivery
 from agent.engine.engine import Engine, EngineIdentity
+from agent.engine.odometer import GpsOdometer
 from agent.engine.rate import Rate
 from agent.engine.state import VehicleState
 from agent.engine.trips import TripKeeper
@@ -158,8 +159,9 @@ class Agent:
             state=VehicleState(
                 observe_time=self.clock.observe_gps,
                 readers=self._buses,
-                max_speed_kmh=settings.position.max_speed_kmh,
+                position=settings.position,
                 stale_after_s=settings.gps.stale_after_s,
+                odometer=GpsOdometer(settings.state.dir),
             ),
             trips=TripKeeper(
                 settings.state.dir,

@@ -33,9 +33,10 @@ from _peers import (
     show,
 )
 
-from agent.config import CanSettings, SamplingSettings
+from agent.config import CanSettings, PositionSettings, SamplingSettings
 from agent.config.sampling import RateSettings
 from agent.engine.engine import Engine, EngineIdentity
+from agent.engine.odometer import GpsOdometer
 from agent.engine.state import VehicleState
 from agent.engine.trips import TripKeeper
 from agent.host import SystemClock
@@ -98,7 +99,8 @@ def drive(folder: Path, trace: Trace, seconds: float, can: Sequence[LoggedFrame]
         state=VehicleState(
             observe_time=lambda fix_time, _: fix_time,
             readers=readers,
-            max_speed_kmh=400.0,
+            position=PositionSettings(),
+            odometer=GpsOdometer(folder),
             stale_after_s=5.0,
         ),
         trips=TripKeeper(folder, boot_id="bench", resume_s=900),

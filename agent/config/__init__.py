@@ -30,6 +30,7 @@ from agent.config.sources import (
     GpsSource,
     PositionSettings,
     SignalSettings,
+    Standing,
     field_kind,
 )
 
@@ -54,6 +55,7 @@ __all__ = [
     "ShadowMode",
     "ShadowSettings",
     "SignalSettings",
+    "Standing",
     "StateSettings",
     "ThresholdSettings",
     "TransportKind",

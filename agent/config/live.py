@@ -33,6 +33,7 @@ LIVE: Final[frozenset[str]] = frozenset(
         "sampling.thresholds.battery_low_percent",
         "sampling.thresholds.battery_recovered_percent",
         "sampling.thresholds.harsh_braking_mps2",
+        "sampling.thresholds.harsh_acceleration_mps2",
         "outbox.flush_interval_s",
         "outbox.max_mb",
         "outbox.max_age_days",

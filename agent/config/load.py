@@ -52,8 +52,11 @@ class AgentSettings(Section):
                     raise ValueError(f"{name!r} is mapped on {owners[name]} and on {bus.channel}")
                 owners[name] = bus.channel
         signals = sum(name.startswith(SIGNALS_PREFIX) for name in owners)
-        if signals > MAX_SIGNALS:
-            raise ValueError(f"maps {signals} signals.*; a sample carries {MAX_SIGNALS}")
+        if signals >= MAX_SIGNALS:
+            raise ValueError(
+                f"maps {signals} signals.*; a sample carries {MAX_SIGNALS - 1},"
+                " and the distance by GPS"
+            )
         return self
 
 

@@ -76,16 +76,21 @@ class ThresholdSettings(Section):
     battery_dwell_s: Dwell = Field(
         default=10.0,
         description="How long a battery level must hold to end idle or saver, or to raise "
-        "battery_low, seconds. Default 10.",
+        "battery_low or battery_recovered, seconds. Default 10.",
     )
     battery_low_percent: Percent = Field(
         default=15.0, description="battery_low is raised below this, %. Default 15."
     )
     battery_recovered_percent: Percent = Field(
-        default=20.0, description="battery_low may be raised again after this, %. Default 20."
+        default=20.0,
+        description="battery_recovered is raised above this, and battery_low after it again, %. "
+        "Default 20.",
     )
     harsh_braking_mps2: Annotated[float, Field(gt=0, le=1_000_000)] = Field(
         default=4.0, description="harsh_braking is raised above this, m/s². Default 4."
+    )
+    harsh_acceleration_mps2: Annotated[float, Field(gt=0, le=1_000_000)] = Field(
+        default=3.0, description="harsh_acceleration is raised above this, m/s². Default 3."
     )
     trip_resume_s: Annotated[float, Field(ge=0)] = Field(
         default=900.0,

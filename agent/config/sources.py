@@ -52,13 +52,38 @@ class GpsSettings(Section):
     )
 
 
+class Standing(StrEnum):
+    """What is told of the position while the vehicle stands."""
+
+    HOLD = "hold"
+    """Where it stopped, until there is evidence that it moves."""
+
+    FOLLOW = "follow"
+    """What the receiver says, which wanders."""
+
+
 class PositionSettings(Section):
-    """``[position]``: what a position must satisfy."""
+    """``[position]``: what a position must satisfy, and when a vehicle stands."""
 
     max_speed_kmh: Annotated[float, Field(gt=0)] = Field(
         default=400.0,
         description="A position that implies a higher speed than this since the last one is "
         "rejected, km/h. Default 400.",
+    )
+    max_error_m: Annotated[float, Field(gt=0)] = Field(
+        default=1_000.0,
+        description="A position whose receiver claims a larger error than this (radius of 95 %) "
+        "is rejected, metres. Default 1000.",
+    )
+    standing: Annotated[Standing, Field(strict=False)] = Field(
+        default=Standing.HOLD,
+        description='Position and speed of a vehicle that stands: "hold" tells where it stopped '
+        'and 0 km/h, "follow" what the receiver says, which wanders. Parking, trips and distance '
+        'are judged alike. Default "hold".',
+    )
+    standing_below_kmh: Annotated[float, Field(gt=0, le=10)] = Field(
+        default=2.0,
+        description="A vehicle slower than this for 5 s stands, km/h. Default 2.",
     )
 
 

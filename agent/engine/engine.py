@@ -15,13 +15,15 @@ from typing import Any, Final
 
 from agent.budgets import Budget, Change, Stage
 from agent.config import SamplingSettings
+from agent.engine.harsh import Harshness, HarshWatch
 from agent.engine.modes import ModeMachine, Transition
 from agent.engine.notes import Notes
+from agent.engine.odometer import Odometers
 from agent.engine.rate import NO_LIMIT, Rate, rate_of
 from agent.engine.schedule import Schedule
 from agent.engine.state import VehicleState, View
 from agent.engine.trips import TripKeeper
-from agent.engine.watches import BatteryWatch, BrakingWatch, FaultWatch
+from agent.engine.watches import BatteryChange, BatteryWatch, FaultWatch
 from agent.inputs import FixReceived, Inbox, Input, SamplingChanged, SourceChanged
 from agent.logs import StateLog
 from agent.ports import Clock, Recorder
@@ -34,6 +36,15 @@ DROPS_S: Final = 10.0
 """How often what the outbox had to drop is gathered into one event."""
 
 _log = logging.getLogger(__name__)
+
+_BATTERY_EVENTS: Final = {
+    BatteryChange.LOW: EventType.BATTERY_LOW,
+    BatteryChange.RECOVERED: EventType.BATTERY_RECOVERED,
+}
+_HARSH_EVENTS: Final = {
+    Harshness.BRAKING: (EventType.HARSH_BRAKING, "deceleration_mps2"),
+    Harshness.ACCELERATION: (EventType.HARSH_ACCELERATION, "acceleration_mps2"),
+}
 
 OnRate = Callable[[Rate], None]
 """Told at the start and on each change."""
@@ -80,7 +91,7 @@ class Engine:
         self._modes = ModeMachine(sampling.thresholds)
         self._battery = BatteryWatch(sampling.thresholds)
         self._faults = FaultWatch()
-        self._braking = BrakingWatch(sampling.thresholds.harsh_braking_mps2)
+        self._harsh = HarshWatch(sampling.thresholds)
         self._schedule = Schedule(sampling.normal.interval_s, clock.monotonic_s())
         self._trouble = StateLog(_log, "engine's work")
         self._stopping = threading.Event()
@@ -140,6 +151,7 @@ class Engine:
         """Set the first mode: in a trip, if one was interrupted and goes on."""
         now_s = self._clock.monotonic_s()
         going_on, over = self._trips.restore(self._clock.base(), now_s)
+        odometers = self._state.view(now_s).odometers
         if going_on is not None:
             self._modes = ModeMachine(self._sampling.thresholds, Mode.IN_TRIP)
             _log.info("trip %s goes on", going_on.trip_id)
@@ -147,13 +159,14 @@ class Engine:
         self._mode_since_s = now_s
         self._tell_rate(now_s)
         if over is not None:
-            self._emit(EventType.TRIP_ENDED, None, {"reason": "restart"}, trip_id=over.trip_id)
+            ended = {"reason": "restart", **_distance(over.odometers, odometers)}
+            self._emit(EventType.TRIP_ENDED, None, ended, trip_id=over.trip_id)
 
     def step(self, item: Input | None, now_s: float) -> None:
         """One turn of the loop; the thread calls it, and tests do."""
         match item:
             case FixReceived():
-                self._state.take_fix(item)
+                self._state.take_fix(item, self._clock.base())
             case SourceChanged():
                 self._source_changed(item)
             case SamplingChanged():
@@ -173,6 +186,7 @@ class Engine:
         while (item := self._inbox.get(0)) is not None:
             self._safe_step(item)
         self._trips.stop(self._clock.base(), self._clock.monotonic_s())
+        self._state.keep_distance()
 
     def _safe_step(self, item: Input | None) -> None:
         """Bad input must not end the agent; what no check foresaw costs this turn only."""
@@ -194,10 +208,11 @@ class Engine:
         else:
             self._follow_rate(view, now_s)
         situation = view.situation
-        if self._battery.observe(
+        battery = self._battery.observe(
             situation.battery_percent, charging=situation.charging, now_s=now_s
-        ):
-            self._emit(EventType.BATTERY_LOW, view, {"percent": situation.battery_percent})
+        )
+        if battery is not None:
+            self._emit(_BATTERY_EVENTS[battery], view, {"percent": situation.battery_percent})
         codes = view.values.get("diagnostics.error_codes")
         raised, cleared = self._faults.observe(codes if isinstance(codes, tuple) else None)
         for code in raised:
@@ -208,17 +223,18 @@ class Engine:
             self._drops_asked_s = now_s
             for total in self._take_unreported_drops():
                 self._emit(EventType.DROPPED, view, total)
-        fall_mps2 = self._braking.observe(view.speed_kmh, view.speed_measured_s)
-        if fall_mps2 is not None:
-            details = {
-                "deceleration_mps2": round(fall_mps2, 2),
-                "speed_kmh": view.speed_kmh,
-            }
-            self._emit(EventType.HARSH_BRAKING, view, details)
+        harsh = self._harsh.observe(view.measured_speed, view.forward_mps2, now_s)
+        if harsh is not None:
+            kind, name = _HARSH_EVENTS[harsh.kind]
+            details = {name: round(harsh.mps2, 2), "source": harsh.source}
+            if view.speed_kmh is not None:
+                details["speed_kmh"] = view.speed_kmh
+            self._emit(kind, view, details)
 
     def _change_mode(self, transition: Transition, view: View, now_s: float) -> None:
         if transition.target is Mode.IN_TRIP:
-            self._trips.begin(self._clock.base(), now_s)
+            self._state.keep_distance()
+            self._trips.begin(self._clock.base(), now_s, view.odometers)
             self._emit(EventType.TRIP_STARTED, view, {"reason": transition.reason})
         self._change_rate(transition.reason, view, now_s)
         if transition.source is Mode.IN_TRIP:
@@ -226,14 +242,16 @@ class Engine:
             lasted_s = self._trips.lasted_s(self._clock.base(), now_s)
             if lasted_s is not None:
                 ended["duration_s"] = round(lasted_s, 1)
+            ended |= _distance(self._trips.odometers, view.odometers)
             self._emit(EventType.TRIP_ENDED, view, ended)
             self._trips.end()
+            self._state.keep_distance()
 
     def _sampling_changed(self, sampling: SamplingSettings) -> None:
         self._sampling = sampling
         self._modes.apply(sampling.thresholds)
         self._battery.apply(sampling.thresholds)
-        self._braking.apply(sampling.thresholds.harsh_braking_mps2)
+        self._harsh.apply(sampling.thresholds)
 
     def _follow_rate(self, view: View, now_s: float) -> None:
         """The wanted mode is the same; a budget or other settings may have changed its rate."""
@@ -310,6 +328,12 @@ class Engine:
         self._sequence += 1
         self._notes.event(event, now_s)
         self._recorder.record_event(event)
+
+
+def _distance(start: Odometers, end: Odometers) -> dict[str, Any]:
+    """How long a trip was, where that is known."""
+    driven = end.since(start)
+    return {"distance_km": round(driven[0], 2), "distance_source": driven[1]} if driven else {}
 
 
 def _event_of(change: Change) -> EventType:

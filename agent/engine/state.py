@@ -2,7 +2,8 @@
 
 A CAN signal that is mapped to a field goes before GPS for that field, because somebody
 mapped it on purpose; when it is stale or not valid, GPS fills in. A group without any
-value is absent. Positions of either source are checked, each against its own past.
+value is absent. Positions of either source are checked, each against its own past, and held
+while the vehicle stands; the distance by GPS is that of the source whose position is told.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from agent.config import PositionSettings
 from agent.engine.modes import Situation
-from agent.engine.positions import PositionCheck
+from agent.engine.odometer import GpsOdometer, Odometers
+from agent.engine.track import Position, PositionTrack
 from agent.inputs import Fix, FixReceived, SignalReader, SignalValue
 from agent.ports import TimeBase
 from contract import Acceleration, Battery, Diagnostics, Location, Motion, VehicleStatus
@@ -28,20 +31,24 @@ ObserveTime = Callable[[datetime, float], datetime | None]
 
 LAT: Final = "location.lat"
 LON: Final = "location.lon"
+SPEED: Final = "motion.speed_kmh"
+FORWARD: Final = "motion.acceleration.x"
+
+GPS_DISTANCE: Final = "gps_distance_km"
+"""Told among ``signals`` while CAN gives no odometer."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Position:
-    """A position that was believed.
+class Speed:
+    """A speed as it was measured: ``source`` tells those of one sensor from another's."""
 
-    ``fix_time`` is the receiver's time of measurement, where that was believed; else the
-    time of arrival counts, which is monotonic and becomes UTC only when it is sent.
-    """
-
-    fix: Fix
-    fix_time: datetime | None = None
+    kmh: float
+    measured_s: float
+    source: str
+    accuracy_m: float | None = None
+    """Of the position that came with it; a receiver that is lost there is lost here too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +58,11 @@ class View:
     values: dict[str, SignalValue]
     position: Position | None
     speed_kmh: float | None
-    speed_measured_s: float
+    """As it is told: 0 while the vehicle stands, where only a receiver speaks of its speed."""
+    measured_speed: Speed | None
+    forward_mps2: float | None
     situation: Situation
+    odometers: Odometers
 
 
 class VehicleState:
@@ -63,67 +73,84 @@ class VehicleState:
         *,
         observe_time: ObserveTime,
         readers: Sequence[SignalReader],
-        max_speed_kmh: float,
+        position: PositionSettings,
         stale_after_s: float,
+        odometer: GpsOdometer,
     ) -> None:
         self._observe_time = observe_time
         self._readers = readers
         self._stale_after_s = stale_after_s
-        self._gps_check = PositionCheck(max_speed_kmh)
-        self._can_check = PositionCheck(max_speed_kmh)
-        self._gps: Position | None = None
-        self._can: Position | None = None
+        self._gps = PositionTrack(position)
+        self._can = PositionTrack(position)
         self._can_seen_s: float | None = None
+        self._can_is_told = False
+        self._can_speed_kmh: float | None = None
+        self._odometer = odometer
         self._told: set[str] = set()
         self.fixes_received = 0
         self.invalid_values = 0
 
     def fixes_rejected(self) -> dict[str, int]:
         """Positions that were not believed, by reason, both sources together."""
-        counts = dict(self._gps_check.rejected)
-        for reason, count in self._can_check.rejected.items():
+        counts = dict(self._gps.rejected)
+        for reason, count in self._can.rejected.items():
             counts[reason] = counts.get(reason, 0) + count
         return counts
 
-    def take_fix(self, received: FixReceived) -> None:
+    def take_fix(self, received: FixReceived, base: TimeBase) -> None:
         """A fix of the receiver, or the rest of the epoch of the one before."""
         fix = received.fix
         if not received.is_new:
-            if self._gps is not None and self._gps.fix.received_s == fix.received_s:
-                self._gps = Position(fix, self._gps.fix_time)
+            travelled_m = self._gps.complete(fix, can_speed_kmh=self._can_speed_kmh)
+            self._count_gps(travelled_m)
             return
-        fix_time = None
+        fix_time, ahead_s = None, None
         if fix.time is not None:
             fix_time = self._observe_time(fix.time, fix.received_s)
+            if fix_time is None and base.trusted:
+                ahead_s = (fix.time - base.at(fix.received_s)).total_seconds()
         self.fixes_received += 1
-        if self._gps_check.check(fix) is None:
-            self._gps = Position(fix, fix_time)
+        travelled_m = self._gps.take(
+            fix, fix_time, can_speed_kmh=self._can_speed_kmh, ahead_s=ahead_s
+        )
+        self._count_gps(travelled_m)
 
     def view(self, now_s: float) -> View:
         """What is known and fresh at a monotonic time."""
         values: dict[str, SignalValue] = {}
         for reader in self._readers:
             values.update(reader.read(now_s))
-        gps = self._gps
+        self._can_speed_kmh = _number(values, SPEED)
+        gps = self._gps.position
         if gps is not None and now_s - gps.fix.received_s > self._stale_after_s:
             gps = None
-        position = self._can_position(values) or gps
-        speed_kmh = _number(values, "motion.speed_kmh")
-        speed_measured_s = self._received_s("motion.speed_kmh") or now_s
-        if speed_kmh is None and gps is not None:
-            speed_kmh, speed_measured_s = gps.fix.speed_kmh, gps.fix.received_s
+        can = self._can_position(values)
+        self._can_is_told = can is not None
+        measured = self._measured_speed(gps, now_s)
+        told_kmh = judged_kmh = measured.kmh if measured is not None else None
+        if gps is not None and self._can_speed_kmh is None:
+            told_kmh = gps.fix.speed_kmh
+            judged_kmh = 0.0 if gps.stands and told_kmh is not None else told_kmh
         return View(
             values=values,
-            position=position,
-            speed_kmh=speed_kmh,
-            speed_measured_s=speed_measured_s,
+            position=can or gps,
+            speed_kmh=told_kmh,
+            measured_speed=measured,
+            forward_mps2=_number(values, FORWARD),
             situation=Situation(
-                speed_kmh=speed_kmh,
+                speed_kmh=judged_kmh,
                 in_use=_flag(values, "vehicle_status.in_use"),
                 battery_percent=_number(values, "battery.percent"),
                 charging=_flag(values, "battery.charging"),
             ),
+            odometers=Odometers(
+                can_km=_number(values, "diagnostics.odometer_km"), gps_km=self._odometer.km
+            ),
         )
+
+    def keep_distance(self) -> None:
+        """Let the distance by GPS outlast what comes, a power cut included."""
+        self._odometer.save()
 
     def location(self, view: View, base: TimeBase) -> Location | None:
         """The position as a group, its time on the same scale as the message's."""
@@ -161,6 +188,9 @@ class VehicleState:
             motion["heading"] = view.position.fix.heading
         if len(acceleration) == 3:
             motion["acceleration"] = self._group(Acceleration, "acceleration", acceleration)
+        signals = split.get("signals", {})
+        if view.odometers.can_km is None and view.odometers.gps_km is not None:
+            signals.setdefault(GPS_DISTANCE, round(view.odometers.gps_km, 2))
         status = split.get("vehicle_status", {})
         status["trip_id"] = trip_id
         return {
@@ -169,8 +199,16 @@ class VehicleState:
             "motion": self._group(Motion, "motion", motion),
             "vehicle_status": self._group(VehicleStatus, "vehicle_status", status),
             "diagnostics": self._group(Diagnostics, "diagnostics", split.get("diagnostics", {})),
-            "signals": split.get("signals"),
+            "signals": signals or None,
         }
+
+    def _measured_speed(self, gps: Position | None, now_s: float) -> Speed | None:
+        if self._can_speed_kmh is not None:
+            return Speed(self._can_speed_kmh, self._received_s(SPEED) or now_s, "can")
+        if gps is None or gps.measured.speed_kmh is None:
+            return None
+        fix = gps.measured
+        return Speed(gps.measured.speed_kmh, fix.received_s, "gps", fix.accuracy_m)
 
     def _can_position(self, values: dict[str, SignalValue]) -> Position | None:
         lat, lon = _number(values, LAT), _number(values, LON)
@@ -185,16 +223,25 @@ class VehicleState:
                 lon=lon,
                 altitude_m=_number(values, "location.altitude"),
                 accuracy_m=_number(values, "location.accuracy"),
+                speed_kmh=self._can_speed_kmh,
                 heading=_number(values, "motion.heading"),
             )
             self.fixes_received += 1
-            if self._can_check.check(fix) is None:
-                self._can = Position(fix)
-        can = self._can
+            travelled_m = self._can.take(fix, None, can_speed_kmh=self._can_speed_kmh)
+            self._count(self._can, travelled_m)
+        can = self._can.position
         if can is None or received_s is None:
             return None
         # fixes that are rejected one after the other must not keep the last good one alive
         return can if received_s - can.fix.received_s <= self._stale_after_s else None
+
+    def _count_gps(self, travelled_m: float) -> None:
+        if not self._can_is_told:
+            self._count(self._gps, travelled_m)
+
+    def _count(self, track: PositionTrack, travelled_m: float) -> None:
+        if track.position is not None:
+            self._odometer.count(travelled_m, track.position.fix)
 
     def _received_s(self, name: str) -> float | None:
         times = [reader.received_s(name) for reader in self._readers]

@@ -17,6 +17,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
+from agent.engine.odometer import Odometers
 from agent.files import write_atomically
 from agent.ports import TimeBase
 
@@ -32,7 +33,8 @@ class Trip:
 
     ``started_at`` and ``stopped_at`` are ISO 8601 in UTC, as far as it was known:
     ``trusted_time`` says so of the former, ``trusted_stop`` of the latter. ``started_s``
-    is monotonic, in the boot that ``started_boot`` names.
+    is monotonic, in the boot that ``started_boot`` names. ``started_can_km`` and
+    ``started_gps_km`` are what the odometers said.
     """
 
     trip_id: str
@@ -43,6 +45,13 @@ class Trip:
     trusted_stop: bool = False
     started_s: float | None = None
     started_boot: str = ""
+    started_can_km: float | None = None
+    started_gps_km: float | None = None
+
+    @property
+    def odometers(self) -> Odometers:
+        """What they said when it began."""
+        return Odometers(self.started_can_km, self.started_gps_km)
 
 
 class TripKeeper:
@@ -59,6 +68,11 @@ class TripKeeper:
         """The id of the trip under way."""
         return self._trip.trip_id if self._trip else None
 
+    @property
+    def odometers(self) -> Odometers:
+        """What the odometers said when the trip under way began."""
+        return self._trip.odometers if self._trip else Odometers()
+
     def restore(self, base: TimeBase, now_s: float) -> tuple[Trip | None, Trip | None]:
         """Read the file at the start: the trip that goes on, or the one that is over."""
         trip = self._read()
@@ -71,7 +85,7 @@ class TripKeeper:
         self._write(None)
         return None, trip
 
-    def begin(self, base: TimeBase, now_s: float) -> str:
+    def begin(self, base: TimeBase, now_s: float, odometers: Odometers) -> str:
         """A new trip; returns its id."""
         self._trip = Trip(
             trip_id=str(uuid.uuid4()),
@@ -80,6 +94,8 @@ class TripKeeper:
             trusted_time=base.trusted,
             started_s=now_s,
             started_boot=self._boot_id,
+            started_can_km=odometers.can_km,
+            started_gps_km=odometers.gps_km,
         )
         self._write(self._trip)
         return self._trip.trip_id
@@ -163,4 +179,7 @@ def _parse(data: bytes) -> Trip:
     for moment in (trip.started_at, trip.stopped_at):
         if moment is not None and datetime.fromisoformat(moment).tzinfo is None:
             raise ValueError("a time without a zone")
+    for km in (trip.started_can_km, trip.started_gps_km):
+        if not isinstance(km, int | float | None):
+            raise TypeError("an odometer that is no number")
     return trip

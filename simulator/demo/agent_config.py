@@ -16,7 +16,7 @@ from typing import Any, Final
 from simulator.demo.signals import MappedSignal, SignalMap
 
 MAX_SPEED_KMH: Final = 400.0
-HARSH_BRAKING_MPS2: Final = 4.0
+HARSH_MPS2: Final = {"harsh_braking_mps2": 4.0, "harsh_acceleration_mps2": 3.0}
 DRAIN_S: Final = 180.0
 """Longer than the publisher's longest back-off: after an outage everything arrives."""
 
@@ -68,7 +68,7 @@ def config_text(config: AgentConfig) -> str:
         (
             "[sampling.thresholds]",
             {name: round(dwell_s / config.speed, 3) for name, dwell_s in DWELLS_S.items()}
-            | {"harsh_braking_mps2": HARSH_BRAKING_MPS2 * max(1.0, config.speed)},
+            | {name: mps2 * max(1.0, config.speed) for name, mps2 in HARSH_MPS2.items()},
         ),
         # this machine has a clock, whether or not its kernel says that NTP minds it
         ("[delivery]", {"shutdown_drain_s": DRAIN_S, "hold_unsynced_s": 0}),

@@ -10,8 +10,15 @@ import pytest
 
 from agent.account import flash_bytes_written, imbalance
 from agent.budgets import Budget, Budgets, Stage
-from agent.config import BudgetSettings, DeliverySettings, RateSettings, SamplingSettings
+from agent.config import (
+    BudgetSettings,
+    DeliverySettings,
+    PositionSettings,
+    RateSettings,
+    SamplingSettings,
+)
 from agent.engine.engine import Engine, EngineIdentity
+from agent.engine.odometer import GpsOdometer
 from agent.engine.state import VehicleState
 from agent.engine.trips import TripKeeper
 from agent.inputs import Fix, FixReceived, Inbox
@@ -179,7 +186,8 @@ class Vehicle:
             state=VehicleState(
                 observe_time=lambda fix_time, _: fix_time,
                 readers=(),
-                max_speed_kmh=400.0,
+                position=PositionSettings(),
+                odometer=GpsOdometer(folder),
                 stale_after_s=5.0,
             ),
             trips=TripKeeper(folder, boot_id="boot", resume_s=900),

@@ -6,8 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from agent.config import CanSettings, SamplingSettings
+from agent.config import CanSettings, PositionSettings, SamplingSettings
 from agent.engine.engine import Engine, EngineIdentity
+from agent.engine.odometer import GpsOdometer
 from agent.engine.state import VehicleState
 from agent.engine.trips import TripKeeper
 from agent.inputs import QUEUE_LIMIT, Fix, FixReceived, Inbox, SourceChanged
@@ -20,6 +21,7 @@ from tests.fakes.recorder import FixedReader, ListRecorder
 
 BOOT_1970 = datetime(1970, 1, 1, tzinfo=UTC)
 UNSYNCED = TimeQuality.UNSYNCED
+METRES_PER_DEGREE = 111_195
 
 
 class Rig:
@@ -33,8 +35,9 @@ class Rig:
         self.state = VehicleState(
             observe_time=lambda fix_time, received_s: fix_time if believe else None,
             readers=readers,
-            max_speed_kmh=400.0,
+            position=PositionSettings(),
             stale_after_s=5.0,
+            odometer=GpsOdometer(folder),
         )
         self.engine = Engine(
             identity=EngineIdentity("van-1", "f3a1c2d40000"),
@@ -47,6 +50,7 @@ class Rig:
             on_rate=lambda rate: self.modes.append((rate.mode, rate.interval_s)),
             take_unreported_drops=drops,
         )
+        self.lat = 50.0
         self.engine.prepare()
 
     def run(self, length_s, item_every_s=None, make_item=None):
@@ -66,7 +70,13 @@ class Rig:
         )
 
     def drive(self, length_s, speed_kmh):
-        self.run(length_s, 1.0, lambda: self.fix(speed_kmh=speed_kmh))
+        """North at a constant speed, one fix a second."""
+
+        def next_fix():
+            self.lat += speed_kmh / 3.6 / METRES_PER_DEGREE
+            return self.fix(lat=self.lat, speed_kmh=speed_kmh)
+
+        self.run(length_s, 1.0, next_fix)
 
     @property
     def samples(self):
@@ -103,10 +113,15 @@ def test_an_unchanged_fix_keeps_its_own_time_and_a_stale_one_is_left_out(tmp_pat
 
 def test_a_fix_time_that_is_not_believed_is_replaced_by_that_of_arrival(tmp_path):
     rig = Rig(tmp_path, believe=False)
-    rollover = rig.clock.utc() + timedelta(weeks=1024)
-    arrived = rig.clock.utc()
-    rig.engine.step(rig.fix(time=rollover), rig.clock.monotonic_s())
-    assert rig.samples[0].location.fix_time == arrived
+    arrived = []
+    for _ in range(5):
+        arrived.append(rig.clock.utc())
+        rollover = rig.clock.utc() + timedelta(weeks=1024)
+        rig.engine.step(rig.fix(time=rollover), rig.clock.monotonic_s())
+        rig.clock.advance(1)
+    told = [sample.location and sample.location.fix_time for sample in rig.samples]
+    assert told == [None, None, *arrived[2:]], "a receiver that stays in the future has its place"
+    assert rig.engine.account()["fixes_rejected"] == {"future_time": 2}
 
 
 def test_a_trip_begins_samples_fast_and_ends(tmp_path):
@@ -150,13 +165,14 @@ def test_can_goes_before_gps_and_gps_fills_in(tmp_path):
     sample = rig.samples[0]
     assert (sample.motion.speed_kmh, sample.motion.heading) == (12.5, 90.0)
     assert sample.battery.percent == 55
-    assert sample.signals == {"rpm": 900}
+    assert sample.signals == {"rpm": 900, "gps_distance_km": 0.0}
     assert decode_sample(encode(sample)) == sample
     reader.values.clear()
     rig.clock.advance(1)
     rig.engine.step(None, rig.clock.monotonic_s())
     assert rig.samples[1].motion.speed_kmh == 10.0
-    assert rig.samples[1].battery is rig.samples[1].signals is None
+    assert rig.samples[1].battery is None
+    assert rig.samples[1].signals == {"gps_distance_km": 0.0}
 
 
 def test_what_the_contract_refuses_is_left_out_and_counted(tmp_path):

@@ -3,8 +3,10 @@
 import pytest
 
 from agent.config import DeliverySettings, SamplingSettings, ThresholdSettings
+from agent.engine.harsh import HarshWatch
 from agent.engine.modes import ModeMachine, Situation
-from agent.engine.watches import BatteryWatch, BrakingWatch
+from agent.engine.state import Speed
+from agent.engine.watches import BatteryChange, BatteryWatch
 from agent.inputs import SamplingChanged
 from agent.outbox import Kind
 from agent.publisher import TokenBucket
@@ -65,11 +67,13 @@ def test_watches_take_other_limits():
     battery = BatteryWatch(ThresholdSettings())
     battery.apply(ThresholdSettings(battery_low_percent=60, battery_recovered_percent=70))
     battery.observe(50, charging=False, now_s=0)
-    assert battery.observe(50, charging=False, now_s=10)
-    braking = BrakingWatch(4.0)
-    braking.apply(2.0)
-    braking.observe(50.0, 0.0)
-    assert braking.observe(40.0, 1.0) == pytest.approx(2.78, abs=0.01)
+    assert battery.observe(50, charging=False, now_s=10) is BatteryChange.LOW
+    harsh = HarshWatch(ThresholdSettings())
+    harsh.apply(ThresholdSettings(harsh_braking_mps2=2.0))
+    speeds = [50.0, 50.0, 40.0, 40.0]
+    told = [harsh.observe(Speed(kmh, at, "can"), None, at) for at, kmh in enumerate(speeds)]
+    assert told[:3] == [None, None, None]
+    assert told[3].mps2 == pytest.approx(2.78, abs=0.01)
 
 
 def test_a_change_is_never_dropped_for_fixes(tmp_path):

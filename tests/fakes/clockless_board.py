@@ -8,9 +8,16 @@ import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from agent.config import BrokerSettings, DeliverySettings, OutboxSettings, SamplingSettings
+from agent.config import (
+    BrokerSettings,
+    DeliverySettings,
+    OutboxSettings,
+    PositionSettings,
+    SamplingSettings,
+)
 from agent.delivery import Delivery
 from agent.engine.engine import Engine, EngineIdentity
+from agent.engine.odometer import GpsOdometer
 from agent.engine.state import VehicleState
 from agent.engine.trips import TripKeeper
 from agent.host import SystemClock
@@ -107,7 +114,8 @@ class Process:
             state=VehicleState(
                 observe_time=self.clock.observe_gps,
                 readers=[self.can],
-                max_speed_kmh=400,
+                position=PositionSettings(),
+                odometer=GpsOdometer(board.state),
                 stale_after_s=5.0,
             ),
             trips=TripKeeper(board.state, boot_id=board.boot_id, resume_s=900),

@@ -17,7 +17,7 @@ from pathlib import Path
 import pynmea2
 import pytest
 
-from agent.engine.positions import distance_m
+from agent.engine.geo import distance_m
 from tests.conftest import TRACES
 from tests.fakes.gps_ways import WAYS, Job, fixes_of
 

@@ -1,6 +1,7 @@
 """``milepost-agent``: run the agent, check its config, look into a running one.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage or config.
+Exit codes: 0 done, 1 failed, 2 wrong usage or config. ``doctor`` counts severity in the
+same numbers: 0 nothing to mend, 1 a warning, 2 an error.
 """
 
 from __future__ import annotations
@@ -22,9 +23,13 @@ _SHELLS: Final = ("bash", "zsh", "fish")
 
 
 class LazyGroup(click.Group):
-    """Loads ``outbox`` and ``status`` only when they are asked for."""
+    """Loads the larger commands only when they are asked for."""
 
-    _elsewhere: Final = {"outbox": "agent.outbox_cli", "status": "agent.control"}
+    _elsewhere: Final = {
+        "doctor": "agent.doctor.cli",
+        "outbox": "agent.outbox_cli",
+        "status": "agent.control",
+    }
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """All commands, by name."""
@@ -44,6 +49,7 @@ class LazyGroup(click.Group):
     epilog="""\b
 Examples:
   milepost-agent check-config --config agent.toml
+  milepost-agent doctor --config agent.toml
   milepost-agent run --config agent.toml
   milepost-agent status --config agent.toml
 """,

@@ -105,7 +105,7 @@ def parse(table: dict[str, Any], path: Path) -> AgentSettings:
         details = error.errors(include_url=False)
         lines = [f"{path}: {_fault(detail)}" for detail in details]
         raise ConfigError("\n".join(lines), hint=_hint(details)) from None
-    return _resolved(settings, path.resolve().parent)
+    return resolved(settings, path.resolve().parent)
 
 
 def with_section(settings: AgentSettings, section: str, table: dict[str, Any]) -> AgentSettings:
@@ -125,7 +125,8 @@ def with_section(settings: AgentSettings, section: str, table: dict[str, Any]) -
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
-def _resolved(settings: AgentSettings, folder: Path) -> AgentSettings:
+def resolved(settings: AgentSettings, folder: Path) -> AgentSettings:
+    """The settings with all relative paths taken from ``folder``."""
     for keys in _PATH_KEYS:
         settings = _with_folder(settings, keys, folder)
     can = tuple(

@@ -2,10 +2,12 @@
 
 from agent.transport.choose import check_transport, make_transport
 from agent.transport.credentials import Credentials, check_credentials
-from agent.transport.identity import certificate_name
+from agent.transport.identity import CertificateFacts, certificate_facts, certificate_name
 
 __all__ = [
+    "CertificateFacts",
     "Credentials",
+    "certificate_facts",
     "certificate_name",
     "check_credentials",
     "check_transport",

@@ -1,6 +1,7 @@
 """The agent's config: one TOML file, read once, never written."""
 
 from agent.config.load import AgentSettings, load, parse
+from agent.config.obd import J1939Settings, ObdSettings
 from agent.config.sampling import (
     RateSettings,
     SamplingSettings,
@@ -43,9 +44,11 @@ __all__ = [
     "FieldKind",
     "GpsSettings",
     "GpsSource",
+    "J1939Settings",
     "LogFormat",
     "LogLevel",
     "LogSettings",
+    "ObdSettings",
     "OutboxSettings",
     "Pkcs11Settings",
     "PositionSettings",

@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar, get_args
 from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
+from agent.config.obd import J1939Settings, ObdSettings
 from agent.config.sampling import SamplingSettings
 from agent.config.sections import (
     BrokerSettings,
@@ -35,6 +36,8 @@ class AgentSettings(Section):
     gps: GpsSettings = GpsSettings()
     position: PositionSettings = PositionSettings()
     can: tuple[CanSettings, ...] = Field(default=(), strict=False)
+    obd: tuple[ObdSettings, ...] = Field(default=(), strict=False)
+    j1939: tuple[J1939Settings, ...] = Field(default=(), strict=False)
     sampling: SamplingSettings = SamplingSettings()
     outbox: OutboxSettings = OutboxSettings()
     delivery: DeliverySettings = DeliverySettings()
@@ -200,8 +203,8 @@ def _place(location: tuple[str | int, ...]) -> tuple[type[BaseModel] | None, str
             inner = _model_in(model.model_fields[name].annotation)
             if inner is not None:
                 model = inner
-                # a mapped field's name stands between `signals` and its entry's keys
-                name = "" if name == "signals" else part
+                # a mapped field's name stands between `signals` or `pids` and its entry's keys
+                name = "" if name in {"signals", "pids"} else part
                 continue
         name = part
     return model, name

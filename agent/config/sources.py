@@ -173,15 +173,15 @@ def _signal_lists(value: object) -> object:
     return tuple({"signal": entry} if isinstance(entry, str) else entry for entry in entries)
 
 
-def _flatten(value: object) -> object:
-    """Accept ``location.lat = "S"`` as well as ``"location.lat" = "S"``."""
+def flatten(value: object, *, leaf: str = "signal") -> object:
+    """Accept ``location.lat = …`` as well as ``"location.lat" = …``; ``leaf`` marks an entry."""
     if not isinstance(value, dict):
         return value
     flat: dict[str, Any] = {}
 
     def walk(prefix: str, table: dict[str, Any]) -> None:
         for key, inner in table.items():
-            if isinstance(inner, dict) and "signal" not in inner:
+            if isinstance(inner, dict) and leaf not in inner:
                 walk(f"{prefix}{key}.", inner)
             else:
                 flat[prefix + key] = inner
@@ -199,7 +199,7 @@ Signals = Annotated[
             Field(min_length=1, max_length=64),
         ],
     ],
-    BeforeValidator(_flatten),
+    BeforeValidator(flatten),
 ]
 
 
@@ -239,7 +239,7 @@ class CanSettings(Section):
         for name, entries in signals.items():
             kind = field_kind(name)
             if kind is None:
-                raise ValueError(f"the contract has no field {name!r}{_near(name)}")
+                raise ValueError(f"the contract has no field {name!r}{near_field(name)}")
             if len(entries) > 1 and kind is not FieldKind.CODES:
                 raise ValueError(f"{name!r} takes one signal, not a list")
         if ("location.lat" in signals) != ("location.lon" in signals):
@@ -247,7 +247,8 @@ class CanSettings(Section):
         return signals
 
 
-def _near(name: str) -> str:
+def near_field(name: str) -> str:
+    """``; did you mean …?`` with the contract's field of the nearest name, or nothing."""
     import difflib  # noqa: PLC0415  only an error needs it
 
     near = difflib.get_close_matches(

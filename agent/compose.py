@@ -1,4 +1,4 @@
-"""The composition: the one file that builds adapters and plugs them together.
+"""The composition: builds adapters and plugs them together, with ``compose_sources``.
 
 Order of life: directories, delivery, engine, sources; and the other way round to stop:
 sources, engine, then delivery, which drains, commits and says farewell.
@@ -18,9 +18,10 @@ import threading
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from agent.config import AgentSettings, CanSettings, GpsSource, ShadowMode
+from agent.compose_sources import SourceSet, check_sources
+from agent.config import AgentSettings, ShadowMode
 from agent.control import ControlServer
 from agent.delivery import OUTBOX_FILE, Delivery
 from agent.engine.engine import Engine, EngineIdentity
@@ -34,16 +35,8 @@ from agent.host import SystemClock, boot_id, new_run_id
 from agent.inputs import Inbox
 from agent.ports import TimeBase
 from agent.shadow import RemoteSettings, ShadowLink
-from agent.sources.can_bus import CanSource, check_interface
-from agent.sources.can_map import SignalMap, references
-from agent.sources.dbc_compile import compile_tables
-from agent.sources.gpsd import GpsdSource
-from agent.sources.nmea_baud import BaudMemory
 from agent.time_anchor import TimeAnchor
 from agent.transport import Credentials, certificate_name, check_credentials, check_transport
-
-if TYPE_CHECKING:
-    from agent.sources.nmea_serial import NmeaSource
 
 LAST_RUN_FILE: Final = "last-run.json"
 VEHICLE_FILE: Final = "vehicle-id"
@@ -51,9 +44,6 @@ VEHICLE_FILE: Final = "vehicle-id"
 
 PACKAGE_FOLDER: Final = Path(__file__).resolve().parents[1]
 """Where a child process finds the agent's package, installed or not."""
-
-USUAL_CYCLE_S: Final = 1.0
-"""What a receiver does unasked; a mode that samples faster asks it for more."""
 
 _log = logging.getLogger(__name__)
 
@@ -98,13 +88,6 @@ def check_identity(settings: AgentSettings) -> None:
         )
 
 
-def check_sources(settings: AgentSettings) -> None:
-    """Look at the CAN interfaces' names and at the DBC files; raises as ``check``."""
-    for bus in settings.can:
-        check_interface(bus)
-        _signal_map(bus)
-
-
 class Agent:
     """The whole agent; ``start()`` once; ``stop()`` also after a start that failed.
 
@@ -129,15 +112,10 @@ class Agent:
         if settings.shadow.mode is ShadowMode.ON:
             self._remote = RemoteSettings(settings, settings.state.dir)
             settings = self._remote.settings
-        signal_maps = [_signal_map(bus) for bus in settings.can]
+        inbox = Inbox()
+        self._sources = SourceSet(settings, inbox, self.clock)
         first_outbox.join()
         run_id = new_run_id()
-        self._inbox = Inbox()
-        self._gps = _gps_source(settings, self._inbox, self.clock)
-        self._buses = [
-            CanSource(bus, signals, self._inbox, self.clock)
-            for bus, signals in zip(settings.can, signal_maps, strict=True)
-        ]
         self.delivery = Delivery(
             clock=self.clock,
             vehicle_id=settings.vehicle.id,
@@ -155,10 +133,10 @@ class Agent:
             identity=EngineIdentity(settings.vehicle.id, run_id),
             sampling=settings.sampling,
             clock=self.clock,
-            inbox=self._inbox,
+            inbox=inbox,
             state=VehicleState(
                 observe_time=self.clock.observe_gps,
-                readers=self._buses,
+                readers=self._sources.readers,
                 position=settings.position,
                 stale_after_s=settings.gps.stale_after_s,
                 odometer=GpsOdometer(settings.state.dir),
@@ -196,8 +174,7 @@ class Agent:
         self.delivery.start()
         self._started = True
         self.engine.start()
-        for source in self._sources():
-            source.start()
+        self._sources.start()
         if self._shadow is not None:
             self._shadow.start()
         self._control.start()
@@ -207,8 +184,7 @@ class Agent:
         """Stop in order, deliver what can be delivered, and leave the last account."""
         if self._shadow is not None:
             self._shadow.stop()
-        for source in self._sources():
-            source.stop()
+        self._sources.stop()
         self.engine.stop()
         self.delivery.stop(self.settings.delivery.shutdown_drain_s)
         self._control.stop()
@@ -238,16 +214,11 @@ class Agent:
             # last, so that its books balance at every moment: the engine counts earlier
             **self.delivery.account(),
             "shadow": self._shadow.account() if self._shadow else None,
-            "can": [bus.account() for bus in self._buses],
+            **self._sources.account(),
         }
 
-    def _sources(self) -> list[GpsdSource | NmeaSource | CanSource]:
-        return [*self._buses, *([self._gps] if self._gps else [])]
-
     def _on_rate(self, rate: Rate) -> None:
-        if self._gps is not None:
-            fast = rate.interval_s < USUAL_CYCLE_S
-            self._gps.request_cycle(rate.interval_s if fast else None)
+        self._sources.on_rate(rate)
         self.delivery.set_rate(rate)
 
     def _prepare_directories(self) -> None:
@@ -318,25 +289,6 @@ def _make_first_outbox(path: Path) -> threading.Thread:
     thread = threading.Thread(target=make, name="first-outbox", daemon=True)
     thread.start()
     return thread
-
-
-def _gps_source(
-    settings: AgentSettings, inbox: Inbox, clock: SystemClock
-) -> GpsdSource | NmeaSource | None:
-    match settings.gps.source:
-        case GpsSource.GPSD:
-            return GpsdSource(settings.gps, inbox, clock)
-        case GpsSource.SERIAL:
-            # pyserial is loaded only where there is a port to read
-            from agent.sources.nmea_serial import NmeaSource  # noqa: PLC0415
-
-            return NmeaSource(settings.gps, inbox, clock, BaudMemory(settings.state.dir))
-        case GpsSource.NONE:
-            return None
-
-
-def _signal_map(bus: CanSettings) -> SignalMap:
-    return SignalMap(bus, compile_tables(bus.dbc, references(bus)))
 
 
 def _give_back_memory() -> None:

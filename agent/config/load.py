@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar, get_args
 from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
-from agent.config.obd import J1939Settings, ObdSettings
+from agent.config.obd import ObdSettings
 from agent.config.sampling import SamplingSettings
 from agent.config.sections import (
     BrokerSettings,
@@ -36,8 +36,12 @@ class AgentSettings(Section):
     gps: GpsSettings = GpsSettings()
     position: PositionSettings = PositionSettings()
     can: tuple[CanSettings, ...] = Field(default=(), strict=False)
-    obd: tuple[ObdSettings, ...] = Field(default=(), strict=False)
-    j1939: tuple[J1939Settings, ...] = Field(default=(), strict=False)
+    obd: tuple[ObdSettings, ...] = Field(
+        default=(),
+        strict=False,
+        description="ECUs that are asked by OBD-II or UDS, one table a bus. **The agent then "
+        "transmits on it**, while the vehicle is awake ([obd.md](obd.md)). Default none.",
+    )
     sampling: SamplingSettings = SamplingSettings()
     outbox: OutboxSettings = OutboxSettings()
     delivery: DeliverySettings = DeliverySettings()

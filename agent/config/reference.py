@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from agent.config.live import LEAST, LIVE
 from agent.config.load import AgentSettings
+from agent.config.obd import PidSettings
 from agent.config.sources import FIELDS, SignalSettings
 
 _HEAD: Final = """\
@@ -37,6 +38,7 @@ def text() -> str:
     parts = [_HEAD]
     parts += [_section(header, doc, model) for header, doc, model in _sections(AgentSettings, ())]
     parts.append(_section('"<field>" = { … } in [can.signals]', "", SignalSettings))
+    parts.append(_section('"<field>" = { … } in [obd.pids]', "", PidSettings))
     fields = "\n".join(f"| `{name}` | {kind.value} |" for name, kind in FIELDS.items())
     parts.append(
         "## Fields that a CAN signal may fill\n\n| field | takes |\n|---|---|\n"

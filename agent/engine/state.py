@@ -17,6 +17,7 @@ from typing import Any, Final, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from agent.config import PositionSettings
+from agent.engine.merge import merged
 from agent.engine.modes import Situation
 from agent.engine.odometer import GpsOdometer, Odometers
 from agent.engine.track import Position, PositionTrack
@@ -117,9 +118,7 @@ class VehicleState:
 
     def view(self, now_s: float) -> View:
         """What is known and fresh at a monotonic time."""
-        values: dict[str, SignalValue] = {}
-        for reader in self._readers:
-            values.update(reader.read(now_s))
+        values = merged(self._readers, now_s)
         self._can_speed_kmh = _number(values, SPEED)
         gps = self._gps.position
         if gps is not None and now_s - gps.fix.received_s > self._stale_after_s:

@@ -20,6 +20,7 @@ import threading
 from typing import TYPE_CHECKING, Any, Final
 
 from agent.config import CanSettings
+from agent.config.obd import BusSettings
 from agent.errors import ConfigError, SourceError
 from agent.inputs import Inbox, SignalValue, SourceChanged
 from agent.logs import StateLog
@@ -48,7 +49,7 @@ MAX_BURST: Final = 2_000
 _log = logging.getLogger(__name__)
 
 
-def check_interface(settings: CanSettings) -> None:
+def check_interface(settings: CanSettings | BusSettings, section: str = "can") -> None:
     """Refuse an interface that python-can does not know.
 
     Raises:
@@ -62,7 +63,7 @@ def check_interface(settings: CanSettings) -> None:
     if settings.interface not in known:
         near = difflib.get_close_matches(settings.interface, known, n=3)
         raise ConfigError(
-            f'can.interface = "{settings.interface}": python-can has no such interface',
+            f'{section}.interface = "{settings.interface}": python-can has no such interface',
             hint=f"Did you mean {' or '.join(near)}?" if near else f"Known: {', '.join(known)}.",
         )
 

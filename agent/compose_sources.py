@@ -1,0 +1,128 @@
+"""The sources' part of the composition: which of them a config asks for, built and held."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from agent.config import AgentSettings, CanSettings, GpsSource
+from agent.engine.rate import Rate
+from agent.inputs import Inbox, SignalReader
+from agent.ports import Clock
+from agent.sources.can_bus import CanSource, check_interface
+from agent.sources.can_map import SignalMap, references
+from agent.sources.dbc_compile import compile_tables
+from agent.sources.gpsd import GpsdSource
+from agent.sources.nmea_baud import BaudMemory
+from agent.sources.obd.source import Ignition, ObdSource
+from contract import Mode
+
+if TYPE_CHECKING:
+    from agent.sources.nmea_serial import NmeaSource
+
+USUAL_CYCLE_S: Final = 1.0
+"""What a receiver does unasked; a mode that samples faster asks it for more."""
+
+IN_USE: Final = "vehicle_status.in_use"
+
+
+class Source(Protocol):
+    """``start()`` once; ``stop()`` at any time, idempotent, safe before ``start()``."""
+
+    def start(self) -> None:
+        """Begin, in a thread of its own."""
+        ...
+
+    def stop(self) -> None:
+        """End that thread."""
+        ...
+
+
+def check_sources(settings: AgentSettings) -> None:
+    """Look at the buses' interfaces and at the DBC files.
+
+    Raises:
+        ConfigError: a CAN interface or a mapped signal does not exist, a DBC is broken.
+    """
+    for bus in settings.can:
+        check_interface(bus)
+        _signal_map(bus)
+    for asked in settings.obd:
+        check_interface(asked, "obd")
+
+
+class SourceSet:
+    """The config's sources; those on a bus are ``readers`` for the engine too.
+
+    ``[[can]]`` comes last among the readers: what somebody mapped goes before a preset.
+    """
+
+    def __init__(self, settings: AgentSettings, inbox: Inbox, clock: Clock) -> None:
+        self._gps = _gps_source(settings, inbox, clock)
+        self._can = [CanSource(bus, _signal_map(bus), inbox, clock) for bus in settings.can]
+        mapped = frozenset(name for bus in settings.can for name in bus.signals)
+        ignition = _ignition(settings, self._can)
+        self._obd = [
+            ObdSource(one, inbox, clock, mapped=mapped, ignition=ignition) for one in settings.obd
+        ]
+        self.readers: list[SignalReader] = [*self._obd, *self._can]
+
+    def start(self) -> None:
+        """Start them all."""
+        for source in self._all():
+            source.start()
+
+    def stop(self) -> None:
+        """Stop them all."""
+        for source in self._all():
+            source.stop()
+
+    def on_rate(self, rate: Rate) -> None:
+        """Another rate or mode: a trip wants a faster receiver, and its ECUs are awake."""
+        if self._gps is not None:
+            fast = rate.interval_s < USUAL_CYCLE_S
+            self._gps.request_cycle(rate.interval_s if fast else None)
+        for asked in self._obd:
+            asked.set_in_trip(in_trip=rate.wanted is Mode.IN_TRIP)
+
+    def account(self) -> dict[str, Any]:
+        """What came from the buses; from any thread."""
+        return {
+            "can": [bus.account() for bus in self._can],
+            "obd": [asked.account() for asked in self._obd],
+        }
+
+    def _all(self) -> list[Source]:
+        return [*self._can, *self._obd, *([self._gps] if self._gps else [])]
+
+
+def _gps_source(
+    settings: AgentSettings, inbox: Inbox, clock: Clock
+) -> GpsdSource | NmeaSource | None:
+    match settings.gps.source:
+        case GpsSource.GPSD:
+            return GpsdSource(settings.gps, inbox, clock)
+        case GpsSource.SERIAL:
+            # pyserial is loaded only where there is a port to read
+            from agent.sources.nmea_serial import NmeaSource  # noqa: PLC0415
+
+            return NmeaSource(settings.gps, inbox, clock, BaudMemory(settings.state.dir))
+        case GpsSource.NONE:
+            return None
+
+
+def _ignition(settings: AgentSettings, buses: list[CanSource]) -> Ignition:
+    """What the mapped signal says, of the bus that has it; ``None`` where none does."""
+    telling = [bus for bus, one in zip(buses, settings.can, strict=True) if IN_USE in one.signals]
+
+    def ignition(now_s: float) -> bool | None:
+        for bus in telling:
+            value = bus.read(now_s).get(IN_USE)
+            if isinstance(value, bool):
+                return value
+        return None
+
+    return ignition
+
+
+def _signal_map(bus: CanSettings) -> SignalMap:
+    return SignalMap(bus, compile_tables(bus.dbc, references(bus)))

@@ -51,7 +51,7 @@ def gather(subject: Subject) -> Facts:
     parts = subject.parts
     source_fault = None
     if parts.settings is not None:
-        from agent.compose import check_sources  # noqa: PLC0415  brings in the whole agent
+        from agent.compose_sources import check_sources  # noqa: PLC0415  brings in python-can
 
         try:
             check_sources(parts.settings)

@@ -1,20 +1,22 @@
 """The sampling modes: one table, its guards, and nothing else. Pure.
 
-=========  =========  =====================  =============================
-from       to         when                   held for
-=========  =========  =====================  =============================
-any other  in_trip    in use                 at once
-any other  in_trip    driving                ``trip_enter_dwell_s``
-in_trip    normal     standing               ``trip_leave_dwell_s``
-in_trip    normal     blind                  ``trip_blind_dwell_s``
-normal     saver      parked, empty          ``parked_dwell_s``
-normal     idle       parked, full           ``parked_dwell_s``
-idle       saver      parked, empty          ``battery_dwell_s``
-idle       normal     moving                 ``trip_enter_dwell_s``
-idle       normal     not full any more      ``battery_dwell_s``
-saver      normal     moving                 ``trip_enter_dwell_s``
-saver      normal     not empty any more     ``battery_dwell_s``
-=========  =========  =====================  =============================
+``docs/modes.md`` and its diagram are written from here (:mod:`agent.engine.modes_page`).
+
+=========  =======  ============  ======================
+from       to       when          held for
+=========  =======  ============  ======================
+any other  in_trip  in use        at once
+any other  in_trip  driving       ``trip_enter_dwell_s``
+in_trip    normal   standing      ``trip_leave_dwell_s``
+in_trip    normal   blind         ``trip_blind_dwell_s``
+normal     saver    parked empty  ``parked_dwell_s``
+normal     idle     parked full   ``parked_dwell_s``
+idle       saver    parked empty  ``battery_dwell_s``
+idle       normal   moving        ``trip_enter_dwell_s``
+idle       normal   not full      ``battery_dwell_s``
+saver      normal   moving        ``trip_enter_dwell_s``
+saver      normal   not empty     ``battery_dwell_s``
+=========  =======  ============  ======================
 
 A row fires when its guard has held without a break for the dwell, counted from when it
 began to hold or from when its ``from`` mode was entered, whichever is later. So a mode is
@@ -53,28 +55,34 @@ Guard = Callable[[Situation, ThresholdSettings], bool]
 
 
 def _in_use(now: Situation, _: ThresholdSettings) -> bool:
+    """CAN says so (`vehicle_status.in_use`)."""
     return now.in_use is True
 
 
 def _driving(now: Situation, limit: ThresholdSettings) -> bool:
+    """Faster than `trip_enter_speed_kmh`."""
     return now.speed_kmh is not None and now.speed_kmh > limit.trip_enter_speed_kmh
 
 
 def _moving(now: Situation, limit: ThresholdSettings) -> bool:
+    """Faster than `trip_leave_speed_kmh`."""
     return now.speed_kmh is not None and now.speed_kmh > limit.trip_leave_speed_kmh
 
 
 def _standing(now: Situation, limit: ThresholdSettings) -> bool:
+    """Slower than `trip_leave_speed_kmh`, and not in use."""
     if now.in_use is True or now.speed_kmh is None:
         return False
     return now.speed_kmh < limit.trip_leave_speed_kmh
 
 
 def _blind(now: Situation, limit: ThresholdSettings) -> bool:
+    """Of unknown speed, or standing; and not in use."""
     return now.in_use is not True and (now.speed_kmh is None or _standing(now, limit))
 
 
 def _parked_full(now: Situation, limit: ThresholdSettings) -> bool:
+    """Standing, the battery above `idle_enter_battery_percent`, or unknown and taken for full."""
     if not _standing(now, limit):
         return False
     if now.battery_percent is None:
@@ -83,18 +91,21 @@ def _parked_full(now: Situation, limit: ThresholdSettings) -> bool:
 
 
 def _parked_empty(now: Situation, limit: ThresholdSettings) -> bool:
+    """Standing, the battery below `saver_enter_battery_percent` and not charging."""
     if not _standing(now, limit) or now.charging is True or now.battery_percent is None:
         return False
     return now.battery_percent < limit.saver_enter_battery_percent
 
 
 def _not_full(now: Situation, limit: ThresholdSettings) -> bool:
+    """The battery below `idle_leave_battery_percent`, or unknown and not taken for full."""
     if now.battery_percent is None:
         return limit.idle_when_battery_unknown is not UnknownBattery.IDLE
     return now.battery_percent < limit.idle_leave_battery_percent
 
 
 def _not_empty(now: Situation, limit: ThresholdSettings) -> bool:
+    """The battery charging, or above `saver_leave_battery_percent`."""
     if now.charging is True:
         return True
     return now.battery_percent is not None and (
@@ -113,11 +124,14 @@ class Row:
     dwell: str | None
 
 
-_QUIET: Final = (Mode.NORMAL, Mode.IDLE, Mode.SAVER)
+FIRST: Final = Mode.NORMAL
+"""At the start, unless a trip goes on."""
+
+QUIET: Final = (Mode.NORMAL, Mode.IDLE, Mode.SAVER)
 
 TABLE: Final[tuple[Row, ...]] = (
-    *(Row(mode, Mode.IN_TRIP, _in_use, "in_use", None) for mode in _QUIET),
-    *(Row(mode, Mode.IN_TRIP, _driving, "driving", "trip_enter_dwell_s") for mode in _QUIET),
+    *(Row(mode, Mode.IN_TRIP, _in_use, "in_use", None) for mode in QUIET),
+    *(Row(mode, Mode.IN_TRIP, _driving, "driving", "trip_enter_dwell_s") for mode in QUIET),
     Row(Mode.IN_TRIP, Mode.NORMAL, _standing, "standing", "trip_leave_dwell_s"),
     Row(Mode.IN_TRIP, Mode.NORMAL, _blind, "speed_unknown", "trip_blind_dwell_s"),
     Row(Mode.NORMAL, Mode.SAVER, _parked_empty, "parked_battery_low", "parked_dwell_s"),
@@ -143,7 +157,7 @@ class Transition:
 class ModeMachine:
     """The mode, and since when each of its rows' guards has held."""
 
-    def __init__(self, thresholds: ThresholdSettings, mode: Mode = Mode.NORMAL) -> None:
+    def __init__(self, thresholds: ThresholdSettings, mode: Mode = FIRST) -> None:
         self._thresholds = thresholds
         self._enter(mode)
 

@@ -1,11 +1,15 @@
 """The mode table: the rules of the design, and that nothing flaps inside a dwell."""
 
+from dataclasses import replace
+from itertools import pairwise
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.config import ThresholdSettings, UnknownBattery
 from agent.engine.modes import TABLE, ModeMachine, Situation
+from agent.engine.modes_page import name_of
 from contract import Mode
 
 DEFAULTS = ThresholdSettings()
@@ -154,3 +158,98 @@ def test_no_mode_is_left_before_its_dwell_and_no_guard_fires_early(steps, first)
         if row.dwell is None:
             assert situation.in_use is True
         entered_s, history = now_s, []
+
+
+KNOWN = {
+    "speed_kmh": st.floats(0, 200),
+    "in_use": st.booleans(),
+    "battery_percent": st.floats(0, 100),
+    "charging": st.booleans(),
+}
+partly_known = st.builds(Situation, **{name: st.none() | of for name, of in KNOWN.items()})
+
+
+WRITTEN_EXCEPTIONS = {
+    ("standing", "in_use"),
+    ("parked empty", "in_use"),
+    ("parked full", "in_use"),
+    ("blind", "in_use"),
+    ("blind", "speed_kmh"),
+    ("parked empty", "charging"),
+    ("not full", "battery_percent"),
+}
+"""Of docs/modes.md: what counts as not in use, not charging, not full, or ends a trip."""
+
+
+@given(partly_known, st.sampled_from(sorted(KNOWN)), st.data())
+def test_a_guard_that_holds_without_a_value_holds_for_any_that_it_might_have(
+    situation, field, data
+):
+    unknown = replace(situation, **{field: None})
+    known = replace(situation, **{field: data.draw(KNOWN[field])})
+    for row in TABLE:
+        if (name_of(row.guard), field) not in WRITTEN_EXCEPTIONS and row.guard(unknown, DEFAULTS):
+            assert row.guard(known, DEFAULTS), (name_of(row.guard), field)
+
+
+@settings(max_examples=60)
+@given(
+    st.sampled_from(
+        [
+            ("speed_kmh", "trip_enter_speed_kmh"),
+            ("speed_kmh", "trip_leave_speed_kmh"),
+            ("battery_percent", "idle_enter_battery_percent"),
+            ("battery_percent", "idle_leave_battery_percent"),
+            ("battery_percent", "saver_enter_battery_percent"),
+            ("battery_percent", "saver_leave_battery_percent"),
+        ]
+    ),
+    st.lists(st.floats(-1.4, 1.4), min_size=100, max_size=1500),
+    st.sampled_from(Mode),
+    st.sampled_from([0.1, 0.2, 1.0]),
+)
+def test_no_noise_at_a_threshold_makes_modes_change_faster_than_their_dwell(
+    threshold, noise, first, step_s
+):
+    field, name = threshold
+    middle = getattr(DEFAULTS, name)
+    machine, changes = ModeMachine(DEFAULTS, first), []
+    for index, offset in enumerate(noise):
+        now = at(**{field: max(0.0, middle + offset)})
+        transition = machine.observe(now, index * step_s)
+        if transition is not None:
+            changes.append((index * step_s, transition))
+    for (before_s, _), (now_s, transition) in pairwise(changes):
+        dwells = [
+            getattr(DEFAULTS, row.dwell)
+            for row in TABLE
+            if row.source is transition.source and row.reason == transition.reason
+        ]
+        assert now_s - before_s >= dwells[0] - 1e-9
+    # noise smaller than the band between enter and leave never comes back to where it was
+    visited = [first, *(transition.target for _, transition in changes)]
+    assert all(visited.count(mode) <= 2 for mode in Mode)
+
+
+def test_every_mode_leads_to_every_other():
+    """Not only by the arrows: with situations that a vehicle can be in, in their dwells."""
+    ways = [
+        at(speed_kmh=30.0),
+        at(battery_percent=90.0),
+        at(battery_percent=5.0),
+        at(battery_percent=50.0),
+    ]
+    for first in Mode:
+        reached = {first}
+        frontier = [first]
+        while frontier:
+            source = frontier.pop()
+            for situation in ways:
+                machine = ModeMachine(DEFAULTS, source)
+                transition = None
+                for now_s in range(0, 700, 5):
+                    transition = transition or machine.observe(situation, float(now_s))
+                if transition is not None and transition.target not in reached:
+                    reached.add(transition.target)
+                    frontier.append(transition.target)
+        assert reached == set(Mode)

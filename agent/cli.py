@@ -23,11 +23,13 @@ _SHELLS: Final = ("bash", "zsh", "fish")
 
 
 class LazyGroup(click.Group):
-    """Loads the larger commands only when they are asked for."""
+    """Loads the commands of other modules only when they are asked for."""
 
     _elsewhere: Final = {
         "doctor": "agent.doctor.cli",
+        "init": "agent.preset_cli",
         "outbox": "agent.outbox_cli",
+        "preset": "agent.preset_cli",
         "status": "agent.control",
     }
 
@@ -48,6 +50,7 @@ class LazyGroup(click.Group):
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="""\b
 Examples:
+  milepost-agent init --preset e-bike --vehicle bike-17 --broker telemetry.example.com
   milepost-agent check-config --config agent.toml
   milepost-agent doctor --config agent.toml
   milepost-agent run --config agent.toml

@@ -1,0 +1,284 @@
+"""The presets: each is installed, run by the real agent and fed by a simulated vehicle.
+
+The vehicle's frames are those of one moment of a synthetic drive, sent again and again, so
+what a sample must say is known exactly: cantools decodes the same frames.
+"""
+
+import json
+import socket
+import subprocess
+import sys
+import time
+import tomllib
+
+import cantools
+import pytest
+from click.testing import CliRunner
+
+from agent.cli import cli
+from agent.config import load
+from agent.preset import presets
+from simulator.can_log import CanLog
+from simulator.can_player import CanPlayer
+from simulator.demo.bus import new_bus
+from simulator.gpsd_server import GpsdServer
+from simulator.synth import DriveOptions, synthesise
+from simulator.synth.bus_map import load_profile
+from simulator.synth.profiles import profile_path
+from simulator.toml_text import toml_text
+from simulator.trace import read_trace
+from tests.conftest import ROOT
+from tests.fakes.pki import Pki
+
+NAMES = [preset.name for preset in presets()]
+FLAGS = {"battery.charging", "vehicle_status.locked", "vehicle_status.in_use"}
+ON_THE_ROAD_S = 45
+
+
+def init(folder, name, *words):
+    arguments = ["init", "--preset", name, "--out", str(folder), *words]
+    return CliRunner().invoke(cli, arguments)
+
+
+def test_the_list_names_every_preset_with_what_it_is_for():
+    done = CliRunner().invoke(cli, ["preset", "list"])
+    assert done.exit_code == 0
+    lines = done.output.splitlines()
+    assert [line.split()[0] for line in lines] == NAMES
+    assert {"e-bike", "electric-van", "gps-only", "truck-j1939"} <= set(NAMES)
+    assert all(len(line.split(maxsplit=1)[1]) > 20 for line in lines)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_init_writes_is_what_the_agent_takes(tmp_path, name):
+    done = init(tmp_path / "etc", name, "--vehicle", "van-1", "--broker", "broker.example.com")
+    assert done.exit_code == 0, done.output
+    settings = load(tmp_path / "etc" / "agent.toml")
+    assert settings.vehicle.id == "van-1"
+    assert settings.broker.host == "broker.example.com"
+    for bus in settings.can:
+        assert all(dbc.is_file() for dbc in bus.dbc)
+    assert "check-config --config" in done.output
+    shown = CliRunner().invoke(cli, ["preset", "show", name]).output
+    assert tomllib.loads(shown)["vehicle"]["id"] == "VEHICLE_ID"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_readme_of_a_preset_tells_every_field_that_it_maps(name):
+    folder = ROOT / "firmware-config" / "vehicles" / name
+    readme = (folder / "README.md").read_text()
+    assert f"--preset {name} " in readme
+    table = tomllib.loads((folder / "agent.toml").read_text())
+    for bus in table.get("can", []):
+        for field in bus["signals"]:
+            assert field in readme, field
+
+
+def test_what_is_not_given_is_said_to_be_missing_and_nothing_is_written_over(tmp_path):
+    first = init(tmp_path, "gps-only")
+    assert "put vehicle.id in place of VEHICLE_ID" in first.output
+    assert "put broker.host in place of BROKER_HOST" in first.output
+    assert init(tmp_path, "gps-only").exit_code == 0, "the same again changes nothing"
+    config = tmp_path / "agent.toml"
+    config.write_text(config.read_text() + "# mine\n")
+    again = init(tmp_path, "gps-only")
+    assert again.exit_code == 2
+    assert "--force" in again.output
+    assert config.read_text().endswith("# mine\n")
+    assert init(tmp_path, "gps-only", "--force").exit_code == 0
+    assert not config.read_text().endswith("# mine\n")
+
+
+def test_a_preset_that_does_not_exist_and_a_wrong_id_are_told(tmp_path):
+    done = init(tmp_path / "etc", "ebike")
+    assert done.exit_code == 2
+    assert "did you mean 'e-bike'" in done.output
+    done = init(tmp_path / "etc", "e-bike", "--vehicle", "van 1/x")
+    assert done.exit_code == 2
+    assert not (tmp_path / "etc").exists()
+
+
+class Bench:
+    """A vehicle of the preset's kind, at one moment of its drive, and the agent in it."""
+
+    def __init__(self, folder, name, free_port):
+        self.folder = folder
+        drive = synthesise(DriveOptions(route="hop"), load_profile(profile_path(name)), name=name)
+        self.parts = []
+        (folder / "drive.nmea").write_text(drive.nmea)
+        (folder / "drive.candump").write_text(drive.candump)
+        done = init(folder, name, "--vehicle", "van-1", "--broker", "localhost")
+        assert done.exit_code == 0, done.output
+        table = tomllib.loads((folder / "agent.toml").read_text())
+        identity = Pki(folder / "pki").vehicle("van-1")
+        table["broker"] |= {
+            "port": free_port(),
+            "ca_file": str(identity.ca_file),
+            "certificate_file": str(identity.certificate_file),
+            "key_file": str(identity.key_file),
+        }
+        table["state"] = {"dir": "state", "runtime_dir": "run"}
+        gpsd = GpsdServer(read_trace(folder / "drive.nmea"))
+        gpsd.start()
+        self.parts.append(gpsd)
+        table["gps"] |= {"port": gpsd.port}
+        self.buses = table.get("can", [])
+        self.moments = {bus["channel"]: self._moment(bus["channel"]) for bus in self.buses}
+        for bus in self.buses:
+            self._play(bus)
+        (folder / "agent.toml").write_text(toml_text(table))
+        with (folder / "agent.log").open("wb") as log:
+            self.agent = subprocess.Popen(
+                [sys.executable, "-m", "agent", "run", "--config", folder / "agent.toml"],
+                cwd=ROOT,
+                stderr=log,
+            )
+
+    def _moment(self, channel):
+        """The newest frame of each message, and of each branch of a multiplexed one."""
+        newest = {}
+        for frame in CanLog(self.folder / "drive.candump", log_channel=channel):
+            if frame.offset_s > ON_THE_ROAD_S:
+                break
+            branch = frame.data[0] if self._is_multiplexed(channel, frame) else None
+            newest[frame.arbitration_id, branch] = frame
+        return list(newest.values())
+
+    def _is_multiplexed(self, channel, frame):
+        (bus,) = (bus for bus in self.buses if bus["channel"] == channel)
+        return any(
+            message.is_multiplexed()
+            for dbc in bus["dbc"]
+            for message in cantools.database.load_file(self.folder / dbc).messages
+            if message.frame_id == frame.arbitration_id
+        )
+
+    def _play(self, bus):
+        log = self.folder / f"{bus['channel']}.candump"
+        lines = [
+            f"({number / 20:.6f}) can0 "
+            + (f"{frame.arbitration_id:08X}" if frame.extended else f"{frame.arbitration_id:03X}")
+            + f"#{frame.data.hex()}\n"
+            for number, frame in enumerate(self.moments[bus["channel"]])
+        ]
+        log.write_text("".join(lines))
+        address = new_bus()
+        bus |= {"interface": address.interface, "channel": address.channel}
+        bus["options"] = address.options
+        player = CanPlayer(
+            log,
+            interface=address.interface,
+            channel=address.channel,
+            options=address.options,
+            loop=True,
+            speed=4,
+        )
+        player.start()
+        self.parts.append(player)
+        self.moments[bus["channel"]] = list(CanLog(log))
+
+    def expected(self):
+        """Contract field -> value, by cantools."""
+        fields = {}
+        for bus in self.buses:
+            messages = [
+                message
+                for dbc in bus["dbc"]
+                for message in cantools.database.load_file(self.folder / dbc).messages
+            ]
+            decoded = {}
+            for frame in self.moments[bus["channel"]]:
+                for message in messages:
+                    if is_of(message, frame):
+                        values = message.decode(frame.data, decode_choices=True)
+                        decoded |= {f"{message.name}.{key}": each for key, each in values.items()}
+            for field, entry in bus["signals"].items():
+                if isinstance(entry, list):
+                    fields[field] = sorted(one.split(".")[1] for one in entry if decoded[one] != 0)
+                    continue
+                one = {"signal": entry} if isinstance(entry, str) else entry
+                value = decoded[one["signal"]]
+                if not isinstance(value, int | float):
+                    fields[field] = str(value)
+                elif field in FLAGS:
+                    fields[field] = value != 0
+                else:
+                    fields[field] = value * one.get("scale", 1)
+        return fields
+
+    def sample(self):
+        """The last sample that the agent has taken, flat; None before the first."""
+        with socket.socket(socket.AF_UNIX) as control:
+            try:
+                control.connect(str(self.folder / "run" / "agent.sock"))
+            except OSError:
+                assert self.agent.poll() is None, (self.folder / "agent.log").read_text()
+                return {}
+            text = b""
+            while part := control.recv(65_536):
+                text += part
+        return flat(json.loads(text).get("last_sample") or {})
+
+    def close(self):
+        self.agent.terminate()
+        for part in self.parts:
+            part.stop()
+        try:
+            self.agent.wait(20)
+        except subprocess.TimeoutExpired:
+            self.agent.kill()
+            self.agent.wait(10)
+
+
+def is_of(message, frame):
+    """By id; a message of J1939 by its PGN, whoever sends it."""
+    ignored = 0xFF if message.protocol == "j1939" else 0
+    return (message.frame_id | ignored, message.is_extended_frame) == (
+        frame.arbitration_id | ignored,
+        frame.extended,
+    )
+
+
+def flat(table, prefix=""):
+    values = {}
+    for key, value in table.items():
+        if isinstance(value, dict):
+            values |= flat(value, f"{prefix}{key}.")
+        else:
+            values[prefix + key] = value
+    return values
+
+
+def differences(expected, sample):
+    """Fields whose values are not as expected."""
+    return {
+        field: (wanted, sample.get(field))
+        for field, wanted in expected.items()
+        if (
+            sample.get(field) != pytest.approx(wanted, abs=1e-9)
+            if isinstance(wanted, float)
+            else sample.get(field) != wanted
+        )
+    }
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "truck-j1939"])
+def test_its_fields_come_out_of_a_simulated_vehicle_with_the_values_on_the_bus(
+    tmp_path, free_port, name
+):
+    bench = Bench(tmp_path, name, free_port)
+    try:
+        expected = bench.expected()
+        deadline = time.monotonic() + 60
+        while True:
+            sample = bench.sample()
+            wrong = differences(expected, sample)
+            if not wrong and "location.lat" in sample:
+                break
+            assert time.monotonic() < deadline, (wrong, (tmp_path / "agent.log").read_text())
+            time.sleep(0.2)
+        assert sample["location.lat"] == pytest.approx(50.106, abs=0.01)
+        if bench.buses:
+            assert expected["motion.speed_kmh"] > 1, "it is on the road"
+    finally:
+        bench.close()

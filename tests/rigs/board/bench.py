@@ -24,7 +24,7 @@ _CONNECTION = re.compile(r"New connection from ")
 class Bench:
     """Everything outside the guest, and the guest; a context manager."""
 
-    def __init__(self, image, folder, *, accel, seed, say):
+    def __init__(self, image, folder, *, accel, seed, say, config=recipe.CONFIG, files=None):
         self.folder = folder
         self.say = say
         self.random = random.Random(seed)
@@ -45,7 +45,8 @@ class Bench:
                 image, folder, accel=accel, random=self.random, on_witness=self.witness.take
             )
             parts.callback(self.machine.close)
-            self.machine.put(_identity(pki.vehicle(VEHICLE), port, image.agent_ids))
+            identity = _identity(pki.vehicle(VEHICLE), config, port, image.agent_ids)
+            self.machine.put(identity | (files or {}))
             self._parts = parts.pop_all()
 
     def __enter__(self):
@@ -128,10 +129,9 @@ def plain(value):
     return asdict(value)
 
 
-def _identity(identity, port, agent_ids):
+def _identity(identity, template, port, agent_ids):
     """The installer's part: config and certificates, for ``Machine.put``."""
-    config = (recipe.GUEST / "agent.toml").read_text()
-    config = config.replace("{port}", str(port)).replace("{vehicle_id}", VEHICLE)
+    config = template.read_text().replace("{port}", str(port)).replace("{vehicle_id}", VEHICLE)
     folder = "/etc/milepost"
     return {
         f"{folder}/agent.toml": (config.encode(), 0o644, 0, 0),

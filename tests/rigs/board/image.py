@@ -162,11 +162,17 @@ def _dependencies(wheel, say):
         say("fetching the agent's dependencies for the guest's Python")
         with _workspace() as work:
             target = work / "wheels"
+            # pure Python without a wheel on the index: made here
+            _run(
+                *(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps"),
+                *("--wheel-dir", target, "--constraint", constraints, *recipe.SOURCE_ONLY),
+            )
             platforms = [word for name in _PLATFORMS for word in ("--platform", name)]
             _run(
                 *(sys.executable, "-m", "pip", "download", "--quiet", "--dest", target),
                 *("--python-version", recipe.PYTHON, "--implementation", "cp", *platforms),
-                *("--only-binary=:all:", "--constraint", constraints, f"{wheel}[agent]"),
+                *("--only-binary=:all:", "--find-links", target),
+                *("--constraint", constraints, f"{wheel}[agent]"),
             )
             (target / wheel.name).unlink(missing_ok=True)
             _into_place(target, folder)

@@ -19,12 +19,16 @@ PACKAGES = (
     "systemd-sysv",
     "udev",
 )
+SOURCE_ONLY = ("gpsd-py3",)
+"""Of the agent's dependencies, those that are published without a wheel."""
+
 INITRD_MODULES = ("virtio_pci", "virtio_blk", "ext4")
 """All that the root file system needs; a third of the usual size, seconds less under emulation."""
 
 DISK_SIZE = "2G"
 ROOT = Path(__file__).resolve().parents[3]
 GUEST = Path(__file__).resolve().parent / "guest"
+CONFIG = GUEST / "agent.toml"
 AGENT_UNIT = ROOT / "systemd/milepost-agent.service"
 AGENT_USER = ROOT / "systemd/milepost.sysusers"
 DBC = ROOT / "firmware-config/dbc/milepost-demo.dbc"

@@ -3,11 +3,14 @@
 Port ``rig.control``: one JSON object a line, ``{"id", "argv", "timeout_s"}`` in,
 ``{"id", "code", "out"}`` back. Port ``rig.witness``: what the agent says of itself, again
 and again; the host notes when each line came, so a power cut can be held against it.
+
+``helper.py account`` prints what the agent says, whole and once.
 """
 
 import json
 import socket
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -106,5 +109,8 @@ def witness():
 
 
 if __name__ == "__main__":
-    threading.Thread(target=witness, daemon=True).start()
-    serve()
+    if sys.argv[1:] == ["account"]:
+        json.dump(account(), sys.stdout)
+    else:
+        threading.Thread(target=witness, daemon=True).start()
+        serve()

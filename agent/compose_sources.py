@@ -85,8 +85,9 @@ class SourceSet:
             asked.set_in_trip(in_trip=rate.wanted is Mode.IN_TRIP)
 
     def account(self) -> dict[str, Any]:
-        """What came from the buses; from any thread."""
+        """What the receiver and the buses give; from any thread."""
         return {
+            "gps": self._gps.account() if self._gps else None,
             "can": [bus.account() for bus in self._can],
             "obd": [asked.account() for asked in self._obd],
         }

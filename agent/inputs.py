@@ -56,11 +56,16 @@ class FixReceived:
 
 @dataclass(frozen=True, slots=True)
 class SourceChanged:
-    """A source was lost (with the reason) or regained; sent on changes only."""
+    """A source was lost (with the reason) or regained; sent on changes only.
+
+    ``reason`` is for people; ``cause`` is a stable word where the source tells kinds of loss
+    apart.
+    """
 
     source: str
     available: bool
     reason: str = ""
+    cause: str = ""
 
 
 @dataclass(frozen=True, slots=True)

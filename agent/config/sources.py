@@ -24,6 +24,12 @@ class GpsSource(StrEnum):
     """No receiver; positions may still come from CAN signals."""
 
 
+def _one_or_more(value: object) -> object:
+    if isinstance(value, str):
+        return (value,) if value else ()
+    return value
+
+
 class GpsSettings(Section):
     """``[gps]``: the receiver."""
 
@@ -32,10 +38,25 @@ class GpsSettings(Section):
     )
     host: Host = Field(default="127.0.0.1", description='Where gpsd is. Default "127.0.0.1".')
     port: Port = Field(default=2947, description="gpsd's TCP port. Default 2947.")
-    device: str = Field(
-        default="",
-        description='The receiver to listen to where gpsd has several, e.g. "/dev/ttyAMA0"; '
-        '"" takes any. Default "".',
+    device: Annotated[
+        tuple[Annotated[str, Field(min_length=1)], ...],
+        BeforeValidator(_one_or_more),
+        Field(max_length=16, strict=False),
+    ] = Field(
+        default=(),
+        description="The receiver to listen to where gpsd has several, or a list in the order of "
+        'preference, e.g. ["/dev/ttyAMA0", "/dev/ttyACM0"]; each as gpsd names it. Default []: '
+        "the first one with a fix.",
+    )
+    fall_back_after_s: Annotated[float, Field(ge=1, le=3_600)] = Field(
+        default=10.0,
+        description="Seconds without a fix of the receiver in use until another one takes over. "
+        "Default 10.",
+    )
+    return_after_s: Annotated[float, Field(ge=1, le=3_600)] = Field(
+        default=30.0,
+        description="Seconds of unbroken fixes until a more preferred receiver is taken again. "
+        "Default 30.",
     )
     stale_after_s: Annotated[float, Field(ge=0.5, le=3_600)] = Field(
         default=5.0,
@@ -43,7 +64,13 @@ class GpsSettings(Section):
     )
     silent_after_s: Annotated[float, Field(ge=1, le=3_600)] = Field(
         default=15.0,
-        description="Seconds without a word of the receiver until it counts as lost. Default 15.",
+        description="Seconds without a word of the receiver until it counts as lost; also for a "
+        "fix that is only repeated. Default 15.",
+    )
+    no_fix_after_s: Annotated[float, Field(ge=10, le=86_400)] = Field(
+        default=300.0,
+        description="Seconds without a fix until that is a fault event; shorter tunnels and "
+        "garages are none. Default 300.",
     )
     serial: SerialSettings = Field(
         default=SerialSettings(),

@@ -145,7 +145,7 @@ def gather(subject: Subject) -> Facts:
         "config_file": str(subject.config_file),
         "host": settings.host,
         "port": settings.port,
-        "device": settings.device,
+        "device": next(iter(settings.device), ""),
         "ports": serial_ports(),
         "fault": _agent_fault(subject.account),
     }

@@ -108,8 +108,12 @@ def gather(subject: Subject) -> Facts:
         if broker.pkcs11 is not None:
             needs.append(("broker.pkcs11.pin_file", broker.pkcs11.pin_file, SECRET, os.R_OK))
     gps = parts.gps
-    if gps is not None and gps.source.value == "serial" and gps.device:
-        needs.append(("gps.device", Path(gps.device), SERIAL, os.R_OK | os.W_OK))
+    if gps is not None and gps.source.value == "serial":
+        needs += [
+            ("gps.serial.device", Path(device), SERIAL, os.R_OK | os.W_OK)
+            for device in gps.serial.device
+            if not set(device) & set("*?[")
+        ]
     chains = [(key, kind, need, _chain(path)) for key, path, kind, need in needs if path]
     return Facts(
         subject.user,

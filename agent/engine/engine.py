@@ -286,6 +286,8 @@ class Engine:
             self._emit(EventType.FAULT_CLEARED, None, details)
         else:
             details["reason"] = change.reason[:256]
+            if change.cause:
+                details["cause"] = change.cause
             self._emit(EventType.FAULT_RAISED, None, details)
 
     def _take_sample(self, view: View) -> None:

@@ -6,9 +6,19 @@ counts only while no fixes come.
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 BLIND_S: Final = 10.0
+
+_WORD: Final = re.compile(r"ANT(?:STATUS=|ENNA )(OK|OPEN|SHORT)")
+"""u-blox, Quectel and MediaTek say ``ANTSTATUS=OPEN``, CASIC receivers ``ANTENNA OPEN``."""
+
+
+def word_in(remark: str) -> str | None:
+    """What a TXT sentence says of the antenna: ``OK``, ``OPEN``, ``SHORT``, or nothing."""
+    said = _WORD.search(remark)
+    return said[1] if said else None
 
 
 class AntennaWatch:

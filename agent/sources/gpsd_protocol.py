@@ -1,31 +1,42 @@
-"""gpsd's JSON protocol, without sockets: commands, reports, and one fix per epoch.
+"""gpsd's JSON protocol, without sockets and without memory: commands, and what reports say.
 
 Protocol: https://gpsd.io/gpsd_json.html. Seen with gpsd 3.22: it sends 1 to 4 TPV for one
-epoch, the first of them incomplete; it repeats a stale fix with its old time; receivers
-that never say the date give TPV with a position and no ``time``; mode 0 TPV occur.
+epoch, the first of them incomplete; receivers that never say the date give TPV with a
+position and no ``time``; mode 0 TPV occur. SKY comes once a cycle, with DOP and satellites.
 """
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from agent.inputs import Fix, FixReceived
+from agent.inputs import Fix
+from agent.sources import accuracy
+from contract import FixMode
 
 MODE_2D: Final = 2
 MPS_TO_KMH: Final = 3.6
 MAX_SPEED_KMH: Final = 2_000.0
+MAX_SATELLITES: Final = 255
+UBLOX_DRIVER: Final = "u-blox"
 
 Report = dict[str, Any]
 
 
-def watch_command(device: str) -> bytes:
-    """Ask for reports, of one device where one is named."""
-    watch: Report = {"enable": True, "json": True}
-    if device:
-        watch["device"] = device
-    return b"?WATCH=" + json.dumps(watch, separators=(",", ":")).encode() + b";\n"
+@dataclass(frozen=True, slots=True)
+class Sky:
+    """What one SKY report says; ``received_s`` is monotonic."""
+
+    received_s: float
+    satellites: int | None
+    hdop: float | None
+
+
+def watch_command() -> bytes:
+    """Ask for the reports of all devices, and for sentences: only they tell of the antenna."""
+    return b'?WATCH={"enable":true,"json":true,"nmea":true};\n'
 
 
 def cycle_command(path: str, cycle_s: float) -> bytes:
@@ -35,11 +46,8 @@ def cycle_command(path: str, cycle_s: float) -> bytes:
 
 
 def parse_line(line: bytes) -> Report | None:
-    """One report, or ``None`` for what is no JSON object with a class.
-
-    SKY, by far the longest and not used, is not parsed at all.
-    """
-    if not line or line.startswith(b'{"class":"SKY"'):
+    """One report, or ``None`` for what is no JSON object with a class."""
+    if not line.startswith(b"{"):
         return None
     try:
         report = json.loads(line)
@@ -56,31 +64,55 @@ def number(report: Report, key: str, low: float, high: float) -> float | None:
     return None
 
 
-def fix_from_tpv(tpv: Report, received_s: float) -> Fix | None:
-    """The fix of one TPV, or ``None`` when it has none."""
+def path_of(report: Report, key: str = "device") -> str:
+    """The device that a report is about; empty where it does not say."""
+    path = report.get(key)
+    return path if isinstance(path, str) else ""
+
+
+def sky_of(report: Report, received_s: float) -> Sky | None:
+    """Satellites used and HDOP, or ``None`` where the report has neither."""
+    hdop = number(report, "hdop", 0, accuracy.UNKNOWN_DILUTION)
+    used = number(report, "uSat", 0, MAX_SATELLITES)
+    listed = report.get("satellites")
+    if isinstance(listed, list):
+        used = sum(isinstance(one, dict) and one.get("used") is True for one in listed)
+    if hdop is None and used is None:
+        return None
+    return Sky(received_s, None if used is None else min(int(used), MAX_SATELLITES), hdop)
+
+
+def has_fix(tpv: Report) -> bool:
+    """Whether gpsd calls it a fix; the position may come in a later TPV of the epoch."""
     mode = tpv.get("mode")
+    return isinstance(mode, int) and mode >= MODE_2D
+
+
+def fix_from_tpv(tpv: Report, received_s: float, driver: str = "") -> Fix | None:
+    """The fix of one TPV, or ``None`` when it has none; ``driver`` is gpsd's for the device."""
     lat = number(tpv, "lat", -90, 90)
     lon = number(tpv, "lon", -180, 180)
-    if not isinstance(mode, int) or mode < MODE_2D or lat is None or lon is None:
+    if not has_fix(tpv) or lat is None or lon is None:
         return None
+    mode = FixMode.FIX_2D if tpv["mode"] == MODE_2D else FixMode.FIX_3D
     altitude_m = None
-    if mode > MODE_2D:
+    if mode is FixMode.FIX_3D:
         # altMSL came with gpsd 3.20; before, alt was the height above mean sea level
         altitude_m = number(tpv, "altMSL", -12_000, 100_000)
         if altitude_m is None:
             altitude_m = number(tpv, "alt", -12_000, 100_000)
     speed_kmh = number(tpv, "speed", 0, MAX_SPEED_KMH / MPS_TO_KMH)
-    device = tpv.get("device")
     return Fix(
         received_s=received_s,
         lat=lat,
         lon=lon,
         time=parse_time(tpv.get("time")),
         altitude_m=None if altitude_m is None else round(altitude_m, 2),
-        accuracy_m=_accuracy(tpv),
+        accuracy_m=_accuracy(tpv, driver),
         speed_kmh=None if speed_kmh is None else round(speed_kmh * MPS_TO_KMH, 3),
         heading=number(tpv, "track", 0, 360),
-        device=device if isinstance(device, str) else "",
+        device=path_of(tpv),
+        mode=mode,
     )
 
 
@@ -95,51 +127,21 @@ def parse_time(text: object) -> datetime | None:
     return moment if moment.tzinfo is not None else None
 
 
-def _accuracy(tpv: Report) -> float | None:
-    """Horizontal error, 95 %, metres: ``eph``, or from ``epx`` and ``epy`` of older gpsd."""
-    eph = number(tpv, "eph", 0, 1e7)
-    if eph is not None:
-        return eph
-    epx, epy = number(tpv, "epx", 0, 1e7), number(tpv, "epy", 0, 1e7)
-    return None if epx is None or epy is None else round((epx * epx + epy * epy) ** 0.5, 3)
+def _accuracy(tpv: Report, driver: str) -> float | None:
+    """The radius of 95 %, metres (``agent.sources.accuracy``).
 
-
-class FixMerger:
-    """Makes one fix of the TPVs of one epoch; never mixes two epochs or two receivers.
-
-    The first receiver with a fix is kept as long as its fixes come; another one is taken
-    only after ``stale_after_s`` without.
+    ``hAcc`` and a u-blox' ``eph`` are the receiver's own radius of one sigma, any other
+    ``eph`` is gpsd's 95 %; before 3.20 there were only ``epx`` and ``epy``.
     """
-
-    def __init__(self, stale_after_s: float) -> None:
-        self._stale_after_s = stale_after_s
-        self._fix: Fix | None = None
-
-    def feed(self, tpv: Report, received_s: float) -> FixReceived | None:
-        """The fix as known after this TPV; ``None`` if it brings nothing new."""
-        new = fix_from_tpv(tpv, received_s)
-        if new is None:
-            return None
-        old = self._fix
-        if old is not None and new.device != old.device:
-            if received_s - old.received_s <= self._stale_after_s:
-                return None
-            old = None
-        if old is None or new.time is None or new.time != old.time:
-            self._fix = new
-            return FixReceived(new)
-        merged = Fix(
-            received_s=old.received_s,
-            lat=new.lat,
-            lon=new.lon,
-            time=old.time,
-            altitude_m=old.altitude_m if new.altitude_m is None else new.altitude_m,
-            accuracy_m=old.accuracy_m if new.accuracy_m is None else new.accuracy_m,
-            speed_kmh=old.speed_kmh if new.speed_kmh is None else new.speed_kmh,
-            heading=old.heading if new.heading is None else new.heading,
-            device=old.device,
-        )
-        if merged == old:
-            return None
-        self._fix = merged
-        return FixReceived(merged, is_new=False)
+    own_m = number(tpv, "hAcc", 0, 1e7)
+    eph_m = number(tpv, "eph", 0, 1e7)
+    if own_m is None and driver == UBLOX_DRIVER:
+        own_m = eph_m
+    if own_m is not None:
+        return round(accuracy.from_radius_68(own_m), 3)
+    if eph_m is not None:
+        return eph_m
+    east_m, north_m = number(tpv, "epx", 0, 1e7), number(tpv, "epy", 0, 1e7)
+    if east_m is None or north_m is None:
+        return None
+    return round(accuracy.from_axes(east_m, north_m), 3)

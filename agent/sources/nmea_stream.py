@@ -7,15 +7,13 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from agent.inputs import FixReceived
+from agent.sources import antenna
 from agent.sources.nmea import Gsv, NmeaError, Sentence, Txt, parse
 from agent.sources.nmea_epochs import EpochMerger
 from agent.sources.nmea_frames import NOISE, UBX_SYNC, Framer
 
 _HIDES_NO_MOMENT: Final = re.compile(rb"\$..(?:GSA|GSV|VTG|TXT),", re.DOTALL)
 """A bad sentence that begins so has no time anyway; any other may have begun a new moment."""
-
-_ANTENNA: Final = re.compile(r"ANT(?:STATUS=|ENNA )(OK|OPEN|SHORT)")
-"""u-blox, Quectel and MediaTek say ``ANTSTATUS=OPEN``, CASIC receivers ``ANTENNA OPEN``."""
 
 UBX_KEPT: Final = 16
 
@@ -100,6 +98,4 @@ class NmeaStream:
         return sentence
 
     def _read_remark(self, text: str) -> None:
-        said = _ANTENNA.search(text)
-        if said is not None:
-            self.antenna = said[1]
+        self.antenna = antenna.word_in(text) or self.antenna

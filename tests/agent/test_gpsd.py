@@ -15,7 +15,8 @@ from agent.host import SystemClock
 from agent.inputs import FixReceived, Inbox, SourceChanged
 from agent.sources.backoff import Backoff
 from agent.sources.gpsd import GpsdSource
-from agent.sources.gpsd_protocol import FixMerger, fix_from_tpv, parse_line
+from agent.sources.gpsd_protocol import fix_from_tpv, parse_line
+from agent.sources.gpsd_receiver import Receiver
 from tests.conftest import program
 from tests.fakes import nmea
 from tests.fakes.gpsd_script import RealGpsd, ScriptedGpsd
@@ -75,39 +76,31 @@ def test_a_2d_fix_has_no_altitude_and_older_gpsd_s_errors_are_combined():
 
 
 def test_the_reports_of_one_epoch_become_one_fix():
-    merger = FixMerger(5.0)
-    first = merger.feed(tpv(5, speed=1.0), 10.0)
-    rest = merger.feed(tpv(5, altMSL=80.0, lat=50.1), 10.2)
+    receiver = Receiver(DEVICE, {})
+    first = receiver.take_tpv(tpv(5, speed=1.0), 10.0)
+    rest = receiver.take_tpv(tpv(5, altMSL=80.0, lat=50.1), 10.2)
     assert (first.is_new, rest.is_new) == (True, False)
     assert rest.fix.speed_kmh == 3.6
     assert rest.fix.altitude_m == 80.0
     assert rest.fix.lat == 50.1
     assert rest.fix.received_s == 10.0
-    assert merger.feed(tpv(5, altMSL=80.0, lat=50.1), 10.4) is None
+    assert receiver.take_tpv(tpv(5, altMSL=80.0, lat=50.1), 10.4) is None
 
 
 def test_the_next_epoch_takes_nothing_from_the_one_before():
-    merger = FixMerger(5.0)
-    merger.feed(tpv(5, speed=1.0, altMSL=80.0, track=10.0), 10.0)
-    following = merger.feed(tpv(6), 11.0)
+    receiver = Receiver(DEVICE, {})
+    receiver.take_tpv(tpv(5, speed=1.0, altMSL=80.0, track=10.0), 10.0)
+    following = receiver.take_tpv(tpv(6), 11.0)
     assert following.is_new
     assert following.fix.speed_kmh is following.fix.altitude_m is following.fix.heading is None
 
 
 def test_reports_without_a_time_are_never_merged():
-    merger = FixMerger(5.0)
-    merger.feed(tpv(None, speed=1.0), 10.0)
-    following = merger.feed(tpv(None), 11.0)
+    receiver = Receiver(DEVICE, {})
+    receiver.take_tpv(tpv(None, speed=1.0), 10.0)
+    following = receiver.take_tpv(tpv(None), 11.0)
     assert following.is_new
     assert following.fix.speed_kmh is None
-
-
-def test_a_second_receiver_is_taken_only_when_the_first_fell_silent():
-    merger = FixMerger(5.0)
-    assert merger.feed(tpv(1), 1.0)
-    assert merger.feed(tpv(2, device="/dev/ttyUSB0"), 2.0) is None
-    assert merger.feed(tpv(7, device="/dev/ttyUSB0"), 6.5).fix.device == "/dev/ttyUSB0"
-    assert merger.feed(tpv(8), 7.0) is None
 
 
 @given(
@@ -122,7 +115,7 @@ def test_a_second_receiver_is_taken_only_when_the_first_fell_silent():
     )
 )
 def test_no_fix_ever_holds_a_value_of_another_epoch(reports):
-    merger = FixMerger(5.0)
+    receiver = Receiver(DEVICE, {})
     epoch, seen = None, set()
     for index, (second, fields) in enumerate(reports):
         # each value carries its epoch: 10 times the count of epochs, plus what was drawn
@@ -130,7 +123,7 @@ def test_no_fix_ever_holds_a_value_of_another_epoch(reports):
             epoch, seen = second, set()
         values = {key: value + 10 * (index + 1) for key, value in fields.items()}
         seen |= set(values.values())
-        received = merger.feed(tpv(second, **values), float(index))
+        received = receiver.take_tpv(tpv(second, **values), float(index))
         if received is not None:
             fix = received.fix
             speed = None if fix.speed_kmh is None else round(fix.speed_kmh / 3.6, 3)
@@ -147,7 +140,7 @@ def test_any_line_is_a_report_or_nothing(line):
 @given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(), st.lists, max_leaves=5))
 def test_any_value_in_a_tpv_is_survived(value):
     for key in ("mode", "lat", "lon", "time", "speed", "altMSL", "eph", "track", "device"):
-        FixMerger(5.0).feed(tpv(5) | {key: value}, 0.0)
+        Receiver(DEVICE, {}).take_tpv(tpv(5) | {key: value}, 0.0)
 
 
 def test_fixes_stream_in_and_a_split_or_broken_line_costs_nothing_else():
@@ -165,6 +158,7 @@ def test_fixes_stream_in_and_a_split_or_broken_line_costs_nothing_else():
     assert json.loads(server.received[0].removeprefix("?WATCH=").rstrip(";\r")) == {
         "enable": True,
         "json": True,
+        "nmea": True,
     }
 
 

@@ -54,7 +54,7 @@ def through_gpsd(job: Job, inbox: CountingInbox):
         source.start()
         try:
             # who watches too late misses the first epochs
-            wait_until(lambda: source.account()["devices"])
+            wait_until(lambda: source.account()["receivers"])
             feed_no_faster_than_read(gpsd, job.log, inbox)
             yield
         finally:

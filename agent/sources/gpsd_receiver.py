@@ -1,0 +1,112 @@
+"""One receiver behind gpsd: its cycle, its sky, and one fix of the TPVs of one epoch. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from agent.inputs import Fix, FixReceived
+from agent.sources.gpsd_protocol import Report, Sky, fix_from_tpv, number, sky_of
+
+USUAL_CYCLE_S: Final = 1.0
+
+SKY_KEPT_S: Final = 5.0
+"""DOP and satellites change slowly, and some receivers tell them less often than the fix."""
+
+
+class Receiver:
+    """Never mixes two epochs: a fix holds what TPVs with one and the same time said.
+
+    Only ``satellites`` and ``hdop`` may be a little older, as the newest SKY has them.
+    """
+
+    def __init__(self, path: str, first_cycles_s: dict[str, float]) -> None:
+        """``first_cycles_s``: by path, what each receiver had before it was asked for another.
+
+        It outlasts the connection, as the receiver's cycle does.
+        """
+        self.path = path
+        self.driver = ""
+        self.present = True
+        self._first_cycles_s = first_cycles_s
+        self._cycle_s = USUAL_CYCLE_S
+        self._min_cycle_s: float | None = None
+        self._was_asked = False
+        self._tells_time = False
+        self._fix: Fix | None = None
+        self._sky: Sky | None = None
+
+    def learn(self, device: Report) -> None:
+        """What a DEVICE report says; gpsd 3.22 writes ``"activated":0`` of one that it closed."""
+        self.present = device.get("activated") != 0
+        driver = device.get("driver")
+        if isinstance(driver, str):
+            self.driver = driver
+        cycle_s = number(device, "cycle", 0.01, 3_600)
+        if cycle_s is not None and not self._was_asked:
+            self._cycle_s = cycle_s
+            self._first_cycles_s.setdefault(self.path, cycle_s)
+        min_cycle_s = number(device, "mincycle", 0.01, 3_600)
+        if min_cycle_s is not None:
+            self._min_cycle_s = min_cycle_s
+
+    def change_cycle(self, wanted_s: float | None) -> float | None:
+        """The cycle to ask the receiver for now; ``None`` when it has it, or its cycle is fixed.
+
+        ``wanted_s`` ``None`` is the one that it had at first.
+        """
+        if self._min_cycle_s is None:
+            return None
+        cycle_s = self._first_cycles_s.get(self.path, USUAL_CYCLE_S)
+        if wanted_s is not None:
+            cycle_s = max(wanted_s, self._min_cycle_s)
+        if cycle_s == self._cycle_s:
+            return None
+        # a report may still tell the old one, so it is asked once
+        self._was_asked = True
+        self._cycle_s = cycle_s
+        return cycle_s
+
+    def take_sky(self, report: Report, received_s: float) -> None:
+        """Keep DOP and satellites for the fixes to come."""
+        self._sky = sky_of(report, received_s) or self._sky
+
+    def take_tpv(self, tpv: Report, received_s: float) -> FixReceived | None:
+        """The fix as known after this TPV; ``None`` if it brings nothing new.
+
+        gpsd repeats the last fix when the receiver has no newer one: the same time again is
+        never new. From a receiver that tells the time, a position without one is incomplete.
+        """
+        new = fix_from_tpv(tpv, received_s, self.driver)
+        if new is None or (new.time is None and self._tells_time):
+            return None
+        self._tells_time = new.time is not None
+        if self._sky is not None and received_s - self._sky.received_s <= SKY_KEPT_S:
+            new = replace(new, satellites=self._sky.satellites, hdop=self._sky.hdop)
+        old = self._fix
+        if old is None or new.time is None or new.time != old.time:
+            self._fix = new
+            return FixReceived(new)
+        merged = _completed(old, new)
+        if merged == old:
+            return None
+        self._fix = merged
+        return FixReceived(merged, is_new=False)
+
+
+def _completed(old: Fix, new: Fix) -> Fix:
+    """The newer of each value of one epoch; arrival and time stay the first ones."""
+    return Fix(
+        received_s=old.received_s,
+        lat=new.lat,
+        lon=new.lon,
+        time=old.time,
+        altitude_m=old.altitude_m if new.altitude_m is None else new.altitude_m,
+        accuracy_m=old.accuracy_m if new.accuracy_m is None else new.accuracy_m,
+        speed_kmh=old.speed_kmh if new.speed_kmh is None else new.speed_kmh,
+        heading=old.heading if new.heading is None else new.heading,
+        device=old.device,
+        mode=new.mode,
+        satellites=old.satellites if new.satellites is None else new.satellites,
+        hdop=old.hdop if new.hdop is None else new.hdop,
+    )

@@ -8,8 +8,9 @@ from agent.config import AgentSettings, CanSettings, GpsSource
 from agent.engine.rate import Rate
 from agent.inputs import Inbox, SignalReader
 from agent.ports import Clock
-from agent.sources.can_bus import CanSource, check_interface
+from agent.sources.can_bus import CanSource
 from agent.sources.can_map import SignalMap, references
+from agent.sources.can_python import check_interface
 from agent.sources.dbc_compile import compile_tables
 from agent.sources.gpsd import GpsdSource
 from agent.sources.nmea_baud import BaudMemory

@@ -85,6 +85,10 @@ class SignalReader(Protocol):
         """Contract field -> newest value, without those that are stale or not valid."""
         ...
 
+    def sampled(self) -> None:
+        """What was read last went into a sample; statistics over an interval begin anew."""
+        ...
+
     def received_s(self, name: str) -> float | None:
         """When the newest value of a mapped field came (monotonic); ``None`` if none has."""
         ...

@@ -74,17 +74,23 @@ def set_up(settings: LogSettings) -> None:
 class StateLog:
     """Logs a component's failure once, and its recovery once. Not thread-safe."""
 
-    def __init__(self, log: logging.Logger, what: str) -> None:
+    def __init__(self, log: logging.Logger, what: str, failure_word: str = "lost") -> None:
         self._log = log
         self._what = what
+        self._failure_word = failure_word
         self._failure: str | None = None
+
+    @property
+    def is_failed(self) -> bool:
+        """Whether a recovery is still to come."""
+        return self._failure is not None
 
     def failed(self, reason: str) -> bool:
         """Whether this was a change, and so was logged."""
         if self._failure is not None:
             return False
         self._failure = reason
-        self._log.warning("%s lost: %s", self._what, reason)
+        self._log.warning("%s %s: %s", self._what, self._failure_word, reason)
         return True
 
     def recovered(self) -> bool:

@@ -41,6 +41,7 @@ from agent.engine.state import VehicleState
 from agent.engine.trips import TripKeeper
 from agent.host import SystemClock
 from agent.inputs import FixReceived, Inbox, SignalReader
+from agent.sources.can_id import can_id
 from agent.sources.can_map import SignalMap, references
 from agent.sources.dbc_compile import compile_in_process
 from agent.sources.gpsd_protocol import fix_from_tpv
@@ -118,7 +119,8 @@ def drive(folder: Path, trace: Trace, seconds: float, can: Sequence[LoggedFrame]
         clock.advance(now_s - clock.monotonic_s())
         while signals is not None and frame is not None and frame.offset_s <= epoch.offset_s:
             received_s = start_s + frame.offset_s
-            signals.keep((frame.arbitration_id, frame.extended), frame.data, received_s)
+            identifier = can_id(frame.arbitration_id, extended=frame.extended)
+            signals.take([(identifier, len(frame.data), frame.data)], received_s)
             frame = next(frames, None)
         taken = (clock.utc() - timedelta(seconds=0.1)).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3]
         fix = fix_from_tpv(gpsd_reports.tpv(epoch, "/dev/ttyACM0", f"{taken}Z"), now_s)

@@ -1,5 +1,6 @@
 """The agent's config: one TOML file, read once, never written."""
 
+from agent.config.can import CanSettings, FieldKind, Match, SignalSettings, Stat, field_kind
 from agent.config.load import AgentSettings, load, parse
 from agent.config.obd import J1939Settings, ObdSettings
 from agent.config.sampling import (
@@ -24,16 +25,7 @@ from agent.config.sections import (
     VehicleSettings,
 )
 from agent.config.serial import SerialSettings, UbloxCycle
-from agent.config.sources import (
-    CanSettings,
-    FieldKind,
-    GpsSettings,
-    GpsSource,
-    PositionSettings,
-    SignalSettings,
-    Standing,
-    field_kind,
-)
+from agent.config.sources import GpsSettings, GpsSource, PositionSettings, Standing
 
 __all__ = [
     "AgentSettings",
@@ -48,6 +40,7 @@ __all__ = [
     "LogFormat",
     "LogLevel",
     "LogSettings",
+    "Match",
     "ObdSettings",
     "OutboxSettings",
     "Pkcs11Settings",
@@ -59,6 +52,7 @@ __all__ = [
     "ShadowSettings",
     "SignalSettings",
     "Standing",
+    "Stat",
     "StateSettings",
     "ThresholdSettings",
     "TransportKind",

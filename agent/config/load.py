@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar, get_args
 from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
+from agent.config.can import SIGNALS_PREFIX, CanSettings
 from agent.config.obd import ObdSettings
 from agent.config.sampling import SamplingSettings
 from agent.config.sections import (
@@ -23,7 +24,7 @@ from agent.config.sections import (
     StateSettings,
     VehicleSettings,
 )
-from agent.config.sources import SIGNALS_PREFIX, CanSettings, GpsSettings, PositionSettings
+from agent.config.sources import GpsSettings, PositionSettings
 from agent.errors import ConfigError
 from contract.messages import MAX_SIGNALS
 

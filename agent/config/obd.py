@@ -7,8 +7,8 @@ from typing import Annotated, Any, Final
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from agent.config.can import FieldKind, field_kind, flatten, near_field
 from agent.config.sections import Section
-from agent.config.sources import FieldKind, field_kind, flatten, near_field
 from agent.sources.obd.pids import PIDS
 
 CanId = Annotated[int, Field(ge=0, le=0x1FFF_FFFF)]

@@ -12,9 +12,10 @@ from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from agent.config.can import CanSettings
 from agent.config.load import AgentSettings, parse, resolved
 from agent.config.sections import BrokerSettings, OutboxSettings, StateSettings, VehicleSettings
-from agent.config.sources import CanSettings, GpsSettings
+from agent.config.sources import GpsSettings
 from agent.errors import ConfigError
 
 _Section = TypeVar("_Section", bound=BaseModel)

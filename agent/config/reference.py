@@ -13,10 +13,10 @@ from typing import Any, Final, get_args, get_origin
 
 from pydantic import BaseModel
 
+from agent.config.can import FIELD_UNITS, FIELDS, SignalSettings
 from agent.config.live import LEAST, LIVE
 from agent.config.load import AgentSettings
 from agent.config.obd import PidSettings
-from agent.config.sources import FIELDS, SignalSettings
 
 _HEAD: Final = """\
 # Configuration
@@ -39,11 +39,14 @@ def text() -> str:
     parts += [_section(header, doc, model) for header, doc, model in _sections(AgentSettings, ())]
     parts.append(_section('"<field>" = { … } in [can.signals]', "", SignalSettings))
     parts.append(_section('"<field>" = { … } in [obd.pids]', "", PidSettings))
-    fields = "\n".join(f"| `{name}` | {kind.value} |" for name, kind in FIELDS.items())
+    fields = "\n".join(
+        f"| `{name}` | {kind.value} | {FIELD_UNITS.get(name, '')} |"
+        for name, kind in FIELDS.items()
+    )
     parts.append(
-        "## Fields that a CAN signal may fill\n\n| field | takes |\n|---|---|\n"
+        "## Fields that a CAN signal may fill\n\n| field | takes | unit |\n|---|---|---|\n"
         + fields
-        + "\n| `signals.<name>` | any |\n"
+        + "\n| `signals.<name>` | any | |\n"
     )
     return "\n".join(part for part in parts if part)
 

@@ -16,6 +16,7 @@ from agent.doctor.programs import read_text
 from agent.doctor.subject import Subject
 from agent.errors import AgentError
 from agent.host import boottime_s
+from agent.sources.can_id import IdFilter, can_id
 
 LISTEN_S: Final = 3.0
 TOLD_IDS: Final = 6
@@ -175,11 +176,11 @@ class BusFacts:
     link: Link | None = None
     known: tuple[str, ...] = ()
     ip_found: bool = True
-    mapped: frozenset[tuple[int, bool]] = frozenset()
+    mapped: frozenset[IdFilter] = frozenset()
     map_error: str = ""
     frames: int = 0
     error_frames: int = 0
-    seen: frozenset[tuple[int, bool]] = frozenset()
+    seen: frozenset[IdFilter] = frozenset()
     listen_s: float = 0.0
     listen_error: str = ""
 
@@ -291,8 +292,8 @@ def _told(link: Link | None) -> str:
     return f"{link.bitrate} bit/s" if link and link.bitrate else "not known here"
 
 
-def _ids(ids: frozenset[tuple[int, bool]]) -> str:
-    told = [f"{number:08X}" if extended else f"{number:03X}" for number, extended in sorted(ids)]
+def _ids(ids: frozenset[IdFilter]) -> str:
+    told = [one.told() for one in sorted(ids)]
     more = f" and {len(told) - TOLD_IDS} more" if len(told) > TOLD_IDS else ""
     return ", ".join(told[:TOLD_IDS]) + more
 
@@ -321,14 +322,14 @@ def _mapped(bus: CanSettings) -> dict[str, Any]:
         signals = SignalMap(bus, compile_tables(bus.dbc, references(bus)))
     except AgentError as error:
         return {"map_error": error.message, "mapped": frozenset()}
-    return {"mapped": frozenset(signals.ids())}
+    return {"mapped": frozenset(signals.filters())}
 
 
-def _listen(bus: CanSettings, mapped: frozenset[tuple[int, bool]]) -> dict[str, Any]:
+def _listen(bus: CanSettings, mapped: frozenset[IdFilter]) -> dict[str, Any]:
     """Listen until every mapped id was seen, or the time is up."""
     import can  # noqa: PLC0415  likewise
 
-    seen: set[tuple[int, bool]] = set()
+    seen: set[IdFilter] = set()
     frames = error_frames = 0
     started_s = boottime_s()
     try:
@@ -343,7 +344,8 @@ def _listen(bus: CanSettings, mapped: frozenset[tuple[int, bool]]) -> dict[str, 
                     error_frames += 1
                     continue
                 frames += 1
-                seen.add((message.arbitration_id, message.is_extended_id))
+                identifier = can_id(message.arbitration_id, extended=message.is_extended_id)
+                seen.update(one for one in mapped if one.passes(identifier))
                 if mapped and mapped <= seen:
                     break
     except Exception as error:  # noqa: BLE001  each interface raises its own kinds

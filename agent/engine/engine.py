@@ -305,6 +305,7 @@ class Engine:
         self._samples += 1
         self._notes.sample(sample)
         self._recorder.record_sample(sample)
+        self._state.sampled()
 
     def _emit(
         self,

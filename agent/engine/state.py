@@ -151,6 +151,11 @@ class VehicleState:
         """Let the distance by GPS outlast what comes, a power cut included."""
         self._odometer.save()
 
+    def sampled(self) -> None:
+        """The last view went into a sample."""
+        for reader in self._readers:
+            reader.sampled()
+
     def location(self, view: View, base: TimeBase) -> Location | None:
         """The position as a group, its time on the same scale as the message's."""
         position = view.position

@@ -1,4 +1,4 @@
-"""The CAN source: one bus in one thread, through python-can.
+"""The CAN source: one bus in one thread.
 
 The thread sleeps until frames come, takes all that are there, and then leaves the bus
 alone for a moment: only the newest frame of each message counts, so gathering costs
@@ -6,7 +6,9 @@ nothing and saves most of the wake-ups of a busy bus. Only mapped ids pass the k
 filter where the interface has one.
 
 A missing interface, an interface that goes down and a receive error are all survived: the
-bus is opened again with back-off. A silent bus is no fault; a parked vehicle's sleeps.
+bus is opened again with back-off, and counts as recovered once it has held for a while. A
+silent bus is no fault; a parked vehicle's sleeps. What the controller says of itself,
+bus-off and error-passive, is a fault of its own beside that.
 """
 
 from __future__ import annotations
@@ -14,58 +16,59 @@ from __future__ import annotations
 import contextlib
 import logging
 import random
-import select
 import socket
 import threading
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final, Protocol
 
 from agent.config import CanSettings
-from agent.config.obd import BusSettings
-from agent.errors import ConfigError, SourceError
+from agent.errors import SourceError
 from agent.inputs import Inbox, SignalValue, SourceChanged
 from agent.logs import StateLog
 from agent.ports import Clock
 from agent.sources.backoff import Backoff
+from agent.sources.can_errors import BusState, advice, is_overflow, state_after
 from agent.sources.can_map import SignalMap
-
-if TYPE_CHECKING:
-    import can
+from agent.sources.can_python import PythonCanReader
+from agent.sources.can_slots import RawFrame
+from agent.sources.can_socket import SocketCanReader, open_socket
 
 GATHER_S: Final = 0.1
 """How long frames are left in the socket to gather; half of the fastest sampling interval."""
 
 GATHER_BUSY_S: Final = 0.03
 """The same on a bus that gave a large burst: a full 500 kbit/s bus puts 120 frames into the
-socket meanwhile, and its buffer takes 300."""
+socket meanwhile, and its buffer takes 300 at least."""
 
 BUSY_BURST: Final = 40
 
-WAIT_S: Final = 0.5
-"""How long a bus without a file descriptor is waited for, so that a stop is heeded."""
+HELD_S: Final = 2.0
+"""How long a bus must work to count as recovered; one that flaps stays lost until then."""
 
-MAX_BURST: Final = 2_000
-"""Frames taken before a stop is looked for."""
+FLOODED_S: Final = 10.0
+"""Without a drop for so long, a flood is over."""
+
+_FAULTS: Final = (BusState.PASSIVE, BusState.OFF)
 
 _log = logging.getLogger(__name__)
 
 
-def check_interface(settings: CanSettings | BusSettings, section: str = "can") -> None:
-    """Refuse an interface that python-can does not know.
+class FrameReader(Protocol):
+    """An open bus; used by one thread."""
 
-    Raises:
-        ConfigError: with the nearest names.
-    """
-    import difflib  # noqa: PLC0415  a config without [[can]] does not need it
+    drops: int
+    """Frames that were dropped below, since it was opened."""
 
-    import can.interfaces  # noqa: PLC0415  likewise, and it takes 15 MB
+    def wait(self, wake: socket.socket, timeout_s: float | None) -> None:
+        """Until frames, an error or ``wake`` are there, or the time is up."""
+        ...
 
-    known = list(can.interfaces.BACKENDS)
-    if settings.interface not in known:
-        near = difflib.get_close_matches(settings.interface, known, n=3)
-        raise ConfigError(
-            f'{section}.interface = "{settings.interface}": python-can has no such interface',
-            hint=f"Did you mean {' or '.join(near)}?" if near else f"Known: {', '.join(known)}.",
-        )
+    def take(self) -> list[RawFrame]:
+        """All frames that are there, oldest first; raises ``SourceError``."""
+        ...
+
+    def close(self) -> None:
+        """Close the bus; never raises."""
+        ...
 
 
 class CanSource:
@@ -79,11 +82,19 @@ class CanSource:
         self._signals = signals
         self._inbox = inbox
         self._clock = clock
-        self._state = StateLog(_log, f"CAN bus {settings.channel} ({settings.interface})")
+        what = f"CAN bus {settings.channel} ({settings.interface})"
+        self._state = StateLog(_log, what)
+        self._faults = {fault: StateLog(_log, what, "in trouble") for fault in _FAULTS}
+        self._flood = StateLog(_log, what, "flooded")
+        self._flooded_s = 0.0
+        self._controller = BusState.ACTIVE
+        self._is_open = False
+        self._kernel_drops = 0
+        self._error_frames = 0
+        self._overflows = 0
         self._stopping = threading.Event()
         self._wake_reader, self._wake_writer = socket.socketpair()
         self._thread: threading.Thread | None = None
-        self._error_frames = 0
 
     def start(self) -> None:
         """Begin to open the bus, in a thread of its own."""
@@ -102,17 +113,30 @@ class CanSource:
         """Contract field -> newest value, without those that are stale or not valid."""
         return self._signals.read(now_s)
 
+    def sampled(self) -> None:
+        """What was read last went into a sample."""
+        self._signals.sampled()
+
     def received_s(self, name: str) -> float | None:
         """When the newest frame with a mapped field came (monotonic); ``None`` if none has."""
         return self._signals.received_s(name)
 
     def account(self) -> dict[str, int | str]:
-        """Frames of mapped ids received, those kept for decoding, those that were no use."""
+        """The bus's state, and what became of the frames of mapped ids.
+
+        ``dropped``: came and were no use; ``kernel_dropped``: did not fit into the socket's
+        buffer; ``controller_overflows``: times that the controller itself lost frames.
+        """
+        slots = self._signals.slots
         return {
             "channel": self._settings.channel,
-            "frames": self._signals.frames,
-            "decoded": self._signals.decoded,
-            "dropped": self._signals.too_short + self._error_frames,
+            "state": self._controller.value if self._is_open else "down",
+            "frames": slots.frames,
+            "decoded": slots.kept,
+            "dropped": slots.dropped,
+            "kernel_dropped": self._kernel_drops,
+            "controller_overflows": self._overflows,
+            "error_frames": self._error_frames,
         }
 
     def _run(self) -> None:
@@ -120,85 +144,74 @@ class CanSource:
         while not self._stopping.is_set():
             working_since_s = None
             try:
-                with self._open() as bus:
+                with contextlib.closing(self._open()) as reader:
+                    # the kernel lets a socket be bound to an interface that is down, and
+                    # says so when it is read
+                    self._keep(reader.take())
                     working_since_s = self._clock.monotonic_s()
-                    if self._state.recovered():
-                        self._inbox.put(SourceChanged(self.name, available=True))
-                    self._listen(bus)
+                    self._is_open = True
+                    self._listen(reader, working_since_s)
             except SourceError as error:
+                self._is_open = False
                 if self._state.failed(error.message):
                     self._inbox.put(SourceChanged(self.name, available=False, reason=error.message))
                 now_s = self._clock.monotonic_s()
                 jitter = random.random()  # noqa: S311  spreads retries, guards nothing
                 self._stopping.wait(backoff.after_failure(now_s, working_since_s, jitter))
 
-    def _open(self) -> can.BusABC:
-        import can  # noqa: PLC0415  a config without [[can]] does not pay for it
-
+    def _open(self) -> FrameReader:
         settings = self._settings
-        try:
-            return can.Bus(
-                interface=settings.interface,
-                channel=settings.channel,
-                fd=settings.fd,
-                can_filters=self._filters(),
-                **settings.options,
-            )
-        except Exception as error:  # noqa: BLE001  each interface raises its own kinds
-            raise SourceError(f"cannot open: {error}") from None
+        if settings.interface != "socketcan":
+            return PythonCanReader(settings)
+        opened = open_socket(settings.channel, self._signals.filters(), fd=settings.fd)
+        return SocketCanReader(opened, settings.channel, fd=settings.fd)
 
-    def _filters(self) -> list[Any] | None:
-        """The kernel's filters, where there are any.
-
-        Elsewhere python-can would filter in Python, and its ``recv(0)`` then says
-        "nothing" for a frame that it dropped.
-        """
-        if self._settings.interface != "socketcan":
-            return None
-        return [
-            {
-                "can_id": frame_id,
-                "can_mask": 0x1FFF_FFFF if extended else 0x7FF,
-                "extended": extended,
-            }
-            for frame_id, extended in self._signals.ids()
-        ]
-
-    def _listen(self, bus: can.BusABC) -> None:
-        descriptor = _descriptor(bus)
+    def _listen(self, reader: FrameReader, opened_s: float) -> None:
+        drops_before = self._kernel_drops
         while not self._stopping.is_set():
-            try:
-                if descriptor is not None:
-                    select.select([descriptor, self._wake_reader.fileno()], [], [])
-                    first = bus.recv(0)
-                else:
-                    first = bus.recv(WAIT_S)
-                taken = self._take_burst(bus, first)
-            except Exception as error:  # noqa: BLE001  each interface raises its own kinds
-                raise SourceError(f"cannot receive: {error}") from None
+            reader.wait(self._wake_reader, HELD_S if self._is_unwell() else None)
+            taken = self._keep(reader.take())
+            now_s = self._clock.monotonic_s()
+            self._watch_flood(drops_before + reader.drops, now_s)
+            if now_s - opened_s >= HELD_S and self._state.recovered():
+                self._enter(BusState.ACTIVE)  # the controller was started anew
+                self._inbox.put(SourceChanged(self.name, available=True))
             if taken:
                 self._stopping.wait(GATHER_BUSY_S if taken > BUSY_BURST else GATHER_S)
 
-    def _take_burst(self, bus: can.BusABC, message: can.Message | None) -> int:
-        """Take what is there; how many frames that were."""
-        received_s = self._clock.monotonic_s()
-        taken = 0
-        while message is not None:
-            if message.is_error_frame:
-                self._error_frames += 1
-            elif not message.is_remote_frame:
-                self._signals.keep(
-                    (message.arbitration_id, message.is_extended_id), message.data, received_s
-                )
-            taken += 1
-            message = bus.recv(0) if taken < MAX_BURST else None
-        return taken
+    def _is_unwell(self) -> bool:
+        """Whether there is a recovery to tell of, though no frame should come."""
+        return self._state.is_failed or self._flood.is_failed
 
+    def _keep(self, frames: list[RawFrame]) -> int:
+        errors = self._signals.take(frames, self._clock.monotonic_s())
+        if errors:
+            self._heed(errors)
+        elif frames and self._controller is BusState.OFF:
+            self._enter(BusState.ACTIVE)  # nothing is received while bus-off
+        return len(frames)
 
-def _descriptor(bus: can.BusABC) -> int | None:
-    """The file descriptor to wait on; ``virtual`` and some adapters have none."""
-    try:
-        descriptor = bus.fileno()
-    except Exception:  # noqa: BLE001  NotImplementedError, or the interface's own
-        return None
-    return descriptor if descriptor >= 0 else None
+    def _heed(self, errors: list[RawFrame]) -> None:
+        self._error_frames += len(errors)
+        for error_class, length, data in errors:
+            self._overflows += is_overflow(error_class, data[:length])
+            self._enter(state_after(self._controller, error_class, data[:length]))
+
+    def _enter(self, state: BusState) -> None:
+        self._controller = state
+        for fault, told in self._faults.items():
+            source = f"{self.name}:{fault.value}"
+            if fault is state:
+                reason = advice(state, self._settings.channel)
+                if told.failed(reason):
+                    self._inbox.put(SourceChanged(source, available=False, reason=reason))
+            elif told.recovered():
+                self._inbox.put(SourceChanged(source, available=True))
+
+    def _watch_flood(self, drops: int, now_s: float) -> None:
+        if drops > self._kernel_drops:
+            self._kernel_drops = drops
+            self._flooded_s = now_s
+            self._flood.failed("frames came faster than they could be read; they are counted")
+        elif now_s - self._flooded_s >= FLOODED_S:
+            self._flood.recovered()

@@ -2,7 +2,7 @@
 
 ``python -m agent.sources.dbc_compile`` reads one JSON object from standard input,
 ``{"dbc": [path, …], "signals": [reference, …]}``, and writes one to standard output:
-``{"tables": {reference: table}}`` or ``{"error": text, "hint": text}``.
+``{"tables": {reference: table}, "remarks": [line, …]}`` or ``{"error": text, "hint": text}``.
 
 Importing cantools and parsing take 15 to 20 MB that Python does not give back; the
 process gives back all of it. ``compile_tables`` is how the agent calls it.
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import logging
 import re
 import subprocess
 import sys
@@ -20,21 +21,32 @@ from pathlib import Path
 from typing import Any, Final
 
 from agent.errors import DbcError
+from agent.sources.dbc_load import Note, fits, load
 from agent.sources.dbc_table import BitField, SignalTable, from_json, to_json
 
 TIMEOUT_S: Final = 120.0
 """A Pi Zero takes 5 s for a DBC of 10,000 lines."""
 
-_SYNTAX: Final = re.compile(r"[Ii]nvalid syntax at line (\d+), column (\d+): (.*)", re.DOTALL)
-_MESSAGE: Final = re.compile(r"message (\w+)")
+NOTES_SHOWN: Final = 5
+"""Faults of a DBC file that its log line tells."""
+
+_NOT_AVAILABLE: Final = re.compile(
+    r"sna|n/?a|((sig(nal)?)?[ _-]?(is[ _-]?)?(not[ _-]?(available|valid)|unavailable|invalid))"
+    r"([ _-]?(value|signal|data))?",
+    re.IGNORECASE,
+)
+
+_log = logging.getLogger(__name__)
 
 
 def compile_tables(dbc: Sequence[Path], signals: Sequence[str]) -> dict[str, SignalTable]:
     """The table of each referenced signal (``Signal`` or ``Message.Signal``).
 
+    What had to be mended or left out in a file is logged, one line a file.
+
     Raises:
-        DbcError: a file is missing or broken (with file and line), or no message has a
-            referenced signal (with the nearest names).
+        DbcError: a file is missing or beyond repair (with file and line), or no message has
+            a referenced signal (with the nearest names).
     """
     request = json.dumps({"dbc": [str(path) for path in dbc], "signals": list(signals)})
     try:
@@ -58,24 +70,52 @@ def compile_tables(dbc: Sequence[Path], signals: Sequence[str]) -> dict[str, Sig
         ) from None
     if "error" in result:
         raise DbcError(result["error"], hint=result["hint"])
+    for remark in result["remarks"]:
+        _log.warning("%s", remark)
     return {name: from_json(row) for name, row in result["tables"].items()}
 
 
 def compile_in_process(dbc: Sequence[Path], signals: Sequence[str]) -> dict[str, SignalTable]:
     """As ``compile_tables``, in this process."""
+    tables, remarks = _compile(dbc, signals)
+    for remark in remarks:
+        _log.warning("%s", remark)
+    return tables
+
+
+def _compile(
+    dbc: Sequence[Path], signals: Sequence[str]
+) -> tuple[dict[str, SignalTable], list[str]]:
+    """The tables, and what is to be logged."""
     found: dict[str, list[SignalTable]] = {}
+    notes: list[Note] = []
+    remarks: list[str] = []
     for path in dbc:
-        for message in _load(path).messages:
+        loaded = load(path)
+        notes += loaded.notes
+        remarks += _remarks(path, loaded.notes)
+        for message in loaded.messages:
             for table in _message_tables(message):
-                found.setdefault(table.name, []).append(table)
-                found.setdefault(f"{message.name}.{table.name}", []).append(table)
+                for name in (table.name, f"{message.name}.{table.name}"):
+                    known = found.setdefault(name, [])
+                    # the same file twice, or two that share a message, is no ambiguity
+                    if table not in known:
+                        known.append(table)
     tables = {}
     for name in signals:
         matches = found.get(name, [])
         if len(matches) != 1:
-            raise _no_single_signal(name, matches, found, dbc)
+            raise _no_single_signal(name, matches, found, dbc, notes)
         tables[name] = matches[0]
-    return tables
+    return tables, remarks
+
+
+def _remarks(path: Path, notes: list[Note]) -> list[str]:
+    if not notes:
+        return []
+    shown = "; ".join(f"line {note.line}: {note.text}" for note in notes[:NOTES_SHOWN])
+    more = f"; and {len(notes) - NOTES_SHOWN} more" if len(notes) > NOTES_SHOWN else ""
+    return [f"{path}: read, with faults: {shown}{more}"]
 
 
 def _no_single_signal(
@@ -83,12 +123,19 @@ def _no_single_signal(
     matches: list[SignalTable],
     found: dict[str, list[SignalTable]],
     dbc: Sequence[Path],
+    notes: Sequence[Note],
 ) -> DbcError:
     files = ", ".join(str(path) for path in dbc)
     if matches:
         owners = " or ".join(f'"{table.message}.{table.name}"' for table in matches[:5])
         return DbcError(
             f'{files}: {len(matches)} messages have a signal "{name}"', hint=f"Write {owners}."
+        )
+    left_out = [note for note in notes if note.missing.intersection(name.split("."))]
+    if left_out:
+        return DbcError(
+            f'{files}: the mapped signal "{name}" is not there: {left_out[0]}',
+            hint="Mend that line of the DBC file; the rest of it is read.",
         )
     by_lower_case = {known.lower(): known for known in found}
     near = difflib.get_close_matches(name.lower(), list(by_lower_case), n=3, cutoff=0.5)
@@ -99,47 +146,13 @@ def _no_single_signal(
     )
 
 
-def _load(path: Path) -> Any:
-    import cantools  # noqa: PLC0415  only the compiling process pays for it
-
-    try:
-        return cantools.database.load_file(path, database_format="dbc")
-    except OSError as error:
-        raise DbcError(
-            f"{path}: {error.strerror}", hint="can.dbc is taken from the config file's folder."
-        ) from None
-    except Exception as error:  # noqa: BLE001  cantools lets errors of many kinds through
-        raise _broken(path, str(error)) from None
-
-
-def _broken(path: Path, reason: str) -> DbcError:
-    reason = reason.removeprefix('DBC: "').removesuffix('"')
-    syntax = _SYNTAX.search(reason)
-    if syntax:
-        line, column, text = syntax.groups()
-        return DbcError(
-            f"{path}:{line}:{column}: invalid syntax: {text.strip()}",
-            hint="Mend or delete that line; the rest of the file is then read.",
-        )
-    named = _MESSAGE.search(reason)
-    line = _line_of_message(path, named.group(1)) if named else ""
-    return DbcError(
-        f"{path}{line}: {reason}", hint="Mend or delete that message; it need not be mapped."
-    )
-
-
-def _line_of_message(path: Path, name: str) -> str:
-    lines = path.read_bytes().decode("cp1252", errors="replace").splitlines()
-    for number, line in enumerate(lines, 1):
-        if re.match(rf"\s*BO_\s+\d+\s+{re.escape(name)}\s*:", line):
-            return f":{number}"
-    return ""
-
-
 def _message_tables(message: Any) -> list[SignalTable]:
     by_name = {signal.name: signal for signal in message.signals}
+    is_j1939 = message.protocol == "j1939" and message.is_extended_frame
     tables = []
     for signal in message.signals:
+        if not fits(signal, message.length):
+            continue
         selectors = []
         inner = signal
         while inner.multiplexer_signal is not None:
@@ -161,9 +174,30 @@ def _message_tables(message: Any) -> list[SignalTable]:
                 offset=arithmetic.offset,
                 choices={raw: str(text) for raw, text in (signal.choices or {}).items()} or None,
                 selectors=tuple(reversed(selectors)),
+                unit=signal.unit or "",
+                is_j1939=is_j1939,
+                not_available=frozenset(
+                    raw
+                    for raw, text in (signal.choices or {}).items()
+                    # of one bit it is a state: "Valid", "Invalid"
+                    if signal.length > 1 and _NOT_AVAILABLE.fullmatch(str(text).strip())
+                ),
+                not_available_from=_j1939_limit(signal) if is_j1939 else None,
             )
         )
     return tables
+
+
+def _j1939_limit(signal: Any) -> int | None:
+    """J1939-71, tables 1 and 2: what is above 0xFA.. is an indicator, an error or not available.
+
+    Short states have all ones for "not available" and, of 2 bits, 0b10 for "error".
+    """
+    if signal.is_signed or signal.conversion.is_float or signal.length == 1:
+        return None
+    if signal.length >= 8:
+        return int(0xFB << signal.length - 8)
+    return 2 if signal.length == 2 else (1 << signal.length) - 1
 
 
 def _bit_field(signal: Any, message_bytes: int) -> BitField:
@@ -187,13 +221,16 @@ def main() -> None:
     """Answer one request."""
     request = json.loads(sys.stdin.buffer.read())
     try:
-        tables = compile_in_process(
+        tables, remarks = _compile(
             [Path(path) for path in request["dbc"]], list(request["signals"])
         )
     except DbcError as error:
         answer: dict[str, Any] = {"error": error.message, "hint": error.hint}
     else:
-        answer = {"tables": {name: to_json(table) for name, table in tables.items()}}
+        answer = {
+            "tables": {name: to_json(table) for name, table in tables.items()},
+            "remarks": remarks,
+        }
     sys.stdout.write(json.dumps(answer))
 
 

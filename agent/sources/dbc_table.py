@@ -67,6 +67,20 @@ class SignalTable:
     offset: Number = 0
     choices: dict[int, str] | None = None
     selectors: Selectors = ()
+    unit: str = ""
+    """As the DBC writes it."""
+    is_j1939: bool = False
+    """Whether the message is declared as a J1939 parameter group."""
+    not_available: frozenset[int] = frozenset()
+    """Raw values that the DBC's value table calls "not available"."""
+    not_available_from: int | None = None
+    """The least raw value that J1939-71 keeps for "error" and "not available"."""
+
+    def is_available(self, raw: Number) -> bool:
+        """Whether the sender had a value to tell."""
+        if self.not_available_from is not None and raw >= self.not_available_from:
+            return False
+        return raw not in self.not_available
 
     def number(self, raw: Number) -> Number:
         """The scaled value."""
@@ -91,6 +105,10 @@ def to_json(table: SignalTable) -> dict[str, Any]:
         "scale": table.scale,
         "offset": table.offset,
         "choices": list((table.choices or {}).items()),
+        "unit": table.unit,
+        "is_j1939": table.is_j1939,
+        "not_available": sorted(table.not_available),
+        "not_available_from": table.not_available_from,
         "selectors": [[_field_to_json(field), sorted(ids)] for field, ids in table.selectors],
     }
 
@@ -102,6 +120,7 @@ def from_json(row: dict[str, Any]) -> SignalTable:
             **row,
             "field": BitField(*row["field"]),
             "choices": dict(row["choices"]) or None,
+            "not_available": frozenset(row["not_available"]),
             "selectors": tuple(
                 (BitField(*field), frozenset(ids)) for field, ids in row["selectors"]
             ),

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from agent.config import AgentSettings, FieldKind, field_kind, load
-from agent.config.sources import FIELDS
+from agent.config.can import FIELDS
 from agent.errors import ConfigError
 from contract import Mode, Sample
 

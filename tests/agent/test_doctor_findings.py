@@ -30,6 +30,7 @@ from agent.doctor.mounts import Mount
 from agent.doctor.permissions import Node, Wanted
 from agent.doctor.subject import Running, User
 from agent.errors import ConfigError, IdentityError
+from agent.sources.can_id import by_id, by_pgn
 from agent.transport import CertificateFacts, Credentials
 from tests.conftest import ROOT
 
@@ -93,7 +94,7 @@ def gpsd(**fields):
     return gps.Facts(**good | fields)
 
 
-PACK = (0x100, False)
+PACK = by_id(0x100, extended=False)
 LINK = Link(
     name="can0",
     is_can=True,
@@ -243,8 +244,8 @@ CASES = {
     "can-no-dbc": (can_bus, bus(map_error="car.dbc: no signal Percent")),
     "can-wrong-bitrate": (can_bus, bus(frames=0, seen=frozenset(), error_frames=40)),
     "can-silent": (can_bus, bus(frames=0, seen=frozenset())),
-    "can-no-mapped-frame": (can_bus, bus(seen=frozenset({(0x7FF, False)}))),
-    "can-some-missing": (can_bus, bus(mapped=frozenset({PACK, (0x18FEF100, True)}))),
+    "can-no-mapped-frame": (can_bus, bus(seen=frozenset())),
+    "can-some-missing": (can_bus, bus(mapped=frozenset({PACK, by_pgn(0x18FEF100)}))),
     "can-good": (can_bus, bus()),
     "modules-none-needed": (modules, modules.Facts(())),
     "modules-absent": (modules, modules.Facts(("can",), available=frozenset({"vcan"}))),

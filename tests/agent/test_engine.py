@@ -15,7 +15,7 @@ from agent.inputs import QUEUE_LIMIT, Fix, FixReceived, Inbox, SourceChanged
 from agent.sources.can_map import SignalMap, references
 from agent.sources.dbc_compile import compile_in_process
 from contract import Mode, TimeQuality, decode_sample, encode
-from tests.agent.test_can import frames_of
+from tests.fakes.can_frames import frames_of
 from tests.fakes.clock import FakeClock
 from tests.fakes.recorder import FixedReader, ListRecorder
 
@@ -316,13 +316,13 @@ def test_the_recorded_car_gives_its_position_from_can(tmp_path, traces):
     signals = SignalMap(config, compile_in_process(config.dbc, references(config)))
     rig = Rig(tmp_path, signals)
     start_s, begin = rig.clock.monotonic_s(), None
-    for at, frame_id, payload in frames_of(traces / "can/dev01_car_gps_obd_start.candump"):
-        if frame_id == (9, False):
+    for at, frame in frames_of(traces / "can/dev01_car_gps_obd_start.candump"):
+        if frame[0] == 9:
             continue
         begin = begin or at
         now_s = start_s + at - begin
         rig.clock.advance(max(0.0, now_s - rig.clock.monotonic_s()))
-        signals.keep(frame_id, payload, rig.clock.monotonic_s())
+        signals.take([frame], rig.clock.monotonic_s())
         rig.engine.step(None, rig.clock.monotonic_s())
     located = [sample for sample in rig.samples if sample.location is not None]
     before = [sample for sample in rig.samples if sample.sequence < located[0].sequence]

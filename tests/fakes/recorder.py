@@ -28,5 +28,8 @@ class FixedReader:
     def read(self, now_s):
         return dict(self.values)
 
+    def sampled(self):
+        pass
+
     def received_s(self, name):
         return self.at_s if name in self.values else None

@@ -56,7 +56,7 @@ def take(data: bytes) -> None:
         except DbcError as error:
             str(error)
             continue
-        for table in (made[0] if isinstance(made, tuple) else made).values():
+        for table in made.values():
             assert 0 <= table.field.shift + table.field.length <= 8 * table.message_bytes
             for fill in (b"\x00", b"\x55", b"\xff"):
                 table.number(table.field.raw(fill * table.message_bytes))

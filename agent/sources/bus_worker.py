@@ -68,6 +68,9 @@ class BusWorker(ABC):
         """Contract field -> newest value, without those that are stale."""
         return self.readings.read(now_s)
 
+    def sampled(self) -> None:
+        """What was read last went into a sample; nothing here is over an interval."""
+
     def received_s(self, name: str) -> float | None:
         """When the newest value of a field came (monotonic); ``None`` if none has."""
         return self.readings.received_s(name)

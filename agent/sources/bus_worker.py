@@ -69,7 +69,8 @@ class BusWorker(ABC):
         return self.readings.read(now_s)
 
     def sampled(self) -> None:
-        """What was read last went into a sample; nothing here is over an interval."""
+        """What was read last went into a sample."""
+        self.readings.sampled()
 
     def received_s(self, name: str) -> float | None:
         """When the newest value of a field came (monotonic); ``None`` if none has."""

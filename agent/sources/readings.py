@@ -61,6 +61,9 @@ class Readings:
                 )
         return values
 
+    def sampled(self) -> None:
+        """What was read last went into a sample; nothing here is over an interval."""
+
     def received_s(self, name: str) -> float | None:
         """When the newest value of a field came (monotonic)."""
         with self._lock:

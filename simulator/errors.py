@@ -8,6 +8,7 @@
     │                    that there is not
     ├── CanLogError      a CAN log cannot be used, e.g. no line of it is a frame
     ├── ServerError      the gpsd server cannot listen, e.g. the port is taken
+    ├── PortError        the serial port cannot be made, e.g. its link's folder is read-only
     ├── BusError         the CAN bus cannot be opened, e.g. there is no can0
     └── DemoError        the demo cannot go on, e.g. an agent of it ended by itself
                          (``simulator.demo.errors``)
@@ -41,6 +42,10 @@ class CanLogError(SimulatorError):
 
 class ServerError(SimulatorError):
     """The gpsd server cannot listen, e.g. the port is taken."""
+
+
+class PortError(SimulatorError):
+    """The serial port cannot be made, e.g. the folder of its link is read-only."""
 
 
 class BusError(SimulatorError):

@@ -18,6 +18,8 @@ from agent.sources.nmea_frames import Framer, ubx_message
 from agent.sources.nmea_port import PORT_ERRORS, reason_of
 from agent.sources.nmea_serial import NmeaSource
 from agent.sources.nmea_ublox import CFG_RATE, MON_VER, QUESTIONS
+from simulator.nmea_player import NmeaPlayer
+from simulator.receiver_log import read_receiver_log
 from tests.fakes import nmea
 from tests.fakes.serial_line import SerialLine, speaking
 
@@ -128,6 +130,7 @@ def test_a_receiver_that_falls_silent_is_told(line, start):
         (b"\x00\xfe" * 400, "only noise"),
         (ubx_message(b"\x01\x07", bytes(92)), "UBX only"),
     ],
+    ids=["noise", "ubx"],
 )
 def test_a_line_without_sentences_is_told_with_what_is_on_it(line, start, bytes_said, reason):
     _, inbox = start(line.link, silent_after_s=1, baud=9600)
@@ -172,6 +175,24 @@ def test_the_baud_rate_that_was_found_is_remembered(line, start, tmp_path):
         assert source.account()["baud"] == LIKELY[0]
         source.stop()
     assert json.loads((tmp_path / BAUD_FILE).read_text()) == {str(line.link): LIKELY[0]}
+
+
+def test_a_rate_that_nobody_named_is_found_out_on_a_line_that_is_noise_at_any_other(
+    start, tmp_path
+):
+    log = tmp_path / "drive.nmea"
+    log.write_bytes(nmea.drive(600))
+    player = NmeaPlayer(read_receiver_log(log), baud=38_400, speed=8.0, loop=True)
+    player.start()
+    try:
+        source, inbox = start(player.line.port)
+        fix = take(inbox, FixReceived, 60).fix
+        assert 50.08 < fix.lat < 50.10
+        assert source.account()["baud"] == 38_400
+        source.stop()
+        assert BaudMemory(tmp_path).recall(player.line.port) == 38_400
+    finally:
+        player.stop()
 
 
 def test_the_remembered_rate_is_tried_first_and_a_configured_one_alone():

@@ -15,7 +15,11 @@ from agent.config import GpsSettings
 from agent.host import SystemClock
 from agent.inputs import Fix, FixReceived, Inbox
 from agent.sources.gpsd import GpsdSource
+from agent.sources.nmea_baud import BaudMemory
+from agent.sources.nmea_serial import NmeaSource
 from simulator.gpsd_server import GpsdServer, Stamp
+from simulator.nmea_player import NmeaPlayer
+from simulator.receiver_log import read_receiver_log
 from simulator.trace import read_trace
 from tests.fakes import nmea
 from tests.fakes.real_gpsd import TcpFedGpsd
@@ -91,7 +95,30 @@ def feed_no_faster_than_read(gpsd, log, inbox, lines_at_once=200):
             time.sleep(0.001)
 
 
-WAYS = {"gpsd": through_gpsd, "simulator": through_simulator}
+@contextmanager
+def through_serial(job: Job, inbox: CountingInbox):
+    """A serial port that the simulator speaks on, as fast as it is read."""
+    path = job.folder / job.name
+    path.write_bytes(job.log)
+    player = NmeaPlayer(
+        read_receiver_log(path), baud=4_000_000, speed=100_000.0, stamp=Stamp.ORIGINAL
+    )
+    player.start()
+    settings = GpsSettings(
+        source="serial", serial={"device": (player.line.port,), "baud": player.line.baud}
+    )
+    source = NmeaSource(settings, inbox, SystemClock(), BaudMemory(job.folder))
+    # at this speed a line that merely was not scheduled looks like one between two epochs
+    with patch("agent.sources.nmea_port.PAUSE_S", 30.0):
+        source.start()
+        try:
+            yield
+        finally:
+            source.stop()
+            player.stop()
+
+
+WAYS = {"gpsd": through_gpsd, "simulator": through_simulator, "serial": through_serial}
 
 
 def fixes_of(way, job: Job) -> list[Fix]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from agent.config import AgentSettings, CanSettings, GpsSource
+from agent.config import AgentSettings, GpsSource
 from agent.engine.rate import Rate
 from agent.inputs import Inbox, SignalReader
 from agent.ports import Clock
 from agent.sources.can_bus import CanSource
-from agent.sources.can_map import SignalMap, references
 from agent.sources.can_python import check_interface
-from agent.sources.dbc_compile import compile_tables
+from agent.sources.can_setup import load_signal_map
 from agent.sources.gpsd import GpsdSource
 from agent.sources.nmea_baud import BaudMemory
 from agent.sources.obd.source import Ignition, ObdSource
@@ -42,11 +41,12 @@ def check_sources(settings: AgentSettings) -> None:
     """Look at the buses' interfaces and at the DBC files.
 
     Raises:
-        ConfigError: a CAN interface or a mapped signal does not exist, a DBC is broken.
+        ConfigError: a CAN interface or a mapped signal does not exist, a DBC is broken, a
+            signal's unit is not its field's.
     """
     for bus in settings.can:
         check_interface(bus)
-        _signal_map(bus)
+        load_signal_map(bus)
     for asked in settings.obd:
         check_interface(asked, "obd")
 
@@ -59,7 +59,7 @@ class SourceSet:
 
     def __init__(self, settings: AgentSettings, inbox: Inbox, clock: Clock) -> None:
         self._gps = _gps_source(settings, inbox, clock)
-        self._can = [CanSource(bus, _signal_map(bus), inbox, clock) for bus in settings.can]
+        self._can = [CanSource(bus, load_signal_map(bus), inbox, clock) for bus in settings.can]
         mapped = frozenset(name for bus in settings.can for name in bus.signals)
         ignition = _ignition(settings, self._can)
         self._obd = [
@@ -124,7 +124,3 @@ def _ignition(settings: AgentSettings, buses: list[CanSource]) -> Ignition:
         return None
 
     return ignition
-
-
-def _signal_map(bus: CanSettings) -> SignalMap:
-    return SignalMap(bus, compile_tables(bus.dbc, references(bus)))

@@ -315,11 +315,10 @@ def _gather_bus(bus: CanSettings, known: dict[str, Link] | None) -> BusFacts:
 
 
 def _mapped(bus: CanSettings) -> dict[str, Any]:
-    from agent.sources.can_map import SignalMap, references  # noqa: PLC0415  only with CAN
-    from agent.sources.dbc_compile import compile_tables  # noqa: PLC0415  likewise
+    from agent.sources.can_setup import load_signal_map  # noqa: PLC0415  only with CAN
 
     try:
-        signals = SignalMap(bus, compile_tables(bus.dbc, references(bus)))
+        signals = load_signal_map(bus)
     except AgentError as error:
         return {"map_error": error.message, "mapped": frozenset()}
     return {"mapped": frozenset(signals.filters())}

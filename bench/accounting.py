@@ -1,6 +1,6 @@
 """The ledger with a million messages of one vehicle: what ingest pays, what `gaps` costs.
 
-    python -m bench.accounting [--messages 1000000] [--data DIR]
+    python bench/accounting.py --messages 1000000
 
 Every tenth message is missing in one stretch of a tenth of the run, as after thinning. Beside
 the command stands what it would take to find the same gaps by a scan of the history.
@@ -8,13 +8,15 @@ the command stands what it would take to find the same gaps by a scan of the his
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 import sys
 import tempfile
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
+
+from _peers import ROOT, arguments, progress, show, spread
 
 from cloud.accounting.ledger import Arrival, Change
 from cloud.ports import EnrichedSample
@@ -32,16 +34,14 @@ SCAN = """
 
 def main() -> None:
     """Fill a data directory, then measure."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--messages", type=int, default=1_000_000)
-    parser.add_argument("--data", type=Path)
-    given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        measure(given.messages, given.data or Path(folder))
+    words = arguments(__doc__, messages=(1_000_000, "how many the run has")).parse_args()
+    with tempfile.TemporaryDirectory(prefix="milepost-bench-") as folder:
+        show(measure(int(words.messages), Path(folder)), as_json=words.json)
 
 
-def measure(messages: int, folder: Path) -> None:
-    """Print the figures."""
+def measure(messages: int, folder: Path) -> dict[str, Any]:
+    """All figures."""
+    progress(f"storing {messages} messages")
     stores = SqliteStores.open(folder)
     thinned = range(messages // 2, messages // 2 + messages // 10)
     sequences = [n for n in range(1, messages + 1) if n not in thinned or n % 10]
@@ -59,25 +59,32 @@ def measure(messages: int, folder: Path) -> None:
         began_s = time.perf_counter()
         stores.ledger.record([Change("van-1", RUN, at_ms, arrivals)])
         ledger_s += time.perf_counter() - began_s
-    stored = len(sequences)
-    print(f"history  {stored} rows in {history_s:.1f} s, {stored / history_s:.0f} rows/s")
-    print(f"ledger   {ledger_s:.1f} s more, {1e6 * ledger_s / stored:.1f} us a row")
     ((blocks, size),) = stores.database.read("SELECT count(*), sum(length(ranges)) FROM run_blocks")
-    print(f"         {blocks} blocks, {size} bytes")
     began_s = time.perf_counter()
     ((gaps,),) = stores.database.read(SCAN, (RUN,))
-    print(
-        f"scan     {time.perf_counter() - began_s:.2f} s for {gaps} gaps by a query of the history"
-    )
+    scan_s = time.perf_counter() - began_s
     stores.close()
     command = [sys.executable, "-m", "cloud", "gaps", "--vehicle", "van-1", "--data", str(folder)]
+    took_s = []
     for _ in range(3):
         began_s = time.perf_counter()
-        subprocess.run(command, check=False, capture_output=True)
-        print(f"gaps     {time.perf_counter() - began_s:.2f} s, the whole command")
+        subprocess.run(command, cwd=ROOT, check=False, capture_output=True)
+        took_s.append(time.perf_counter() - began_s)
     began_s = time.perf_counter()
-    subprocess.run([*command[:3], "--help"], check=True, capture_output=True)
-    print(f"--help   {time.perf_counter() - began_s:.2f} s, the command's start alone")
+    subprocess.run([*command[:3], "--help"], cwd=ROOT, check=True, capture_output=True)
+    stored = len(sequences)
+    return {
+        "benchmark": "accounting",
+        "messages": stored,
+        "gaps": gaps,
+        "history_us_per_row": round(1e6 * history_s / stored, 1),
+        "ledger_us_per_row": round(1e6 * ledger_s / stored, 1),
+        "blocks": blocks,
+        "blocks_bytes": size,
+        "scan_of_the_history_s": round(scan_s, 2),
+        "gaps_command_s": spread(took_s),
+        "start_of_the_command_alone_s": round(time.perf_counter() - began_s, 2),
+    }
 
 
 def _row(sequence: int) -> EnrichedSample:

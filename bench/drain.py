@@ -74,6 +74,7 @@ def measure(folder: Path, broker: SecuredBroker, words: Any) -> dict[str, Any]:
 max_publishes_per_s = {PUBLISHES_PER_S}
 max_bytes_per_s = {BYTES_PER_S}
 in_flight = {words.window}
+hold_unsynced_s = 0
 
 [outbox]
 max_mb = 10000

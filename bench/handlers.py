@@ -14,12 +14,14 @@ from __future__ import annotations
 
 import argparse
 import base64
+import gc
+import itertools
 import json
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -70,19 +72,29 @@ class Null:
     def observe_all(self, name: str, values: Any) -> None:
         """Take."""
 
+    def record(self, changes: Any) -> None:
+        """Take."""
+
 
 @dataclass
 class Feed:
-    """Kinesis events that never repeat an identity: every write is a new row."""
+    """Kinesis events that never repeat an identity: every write is a new row.
 
-    sequence: int = 0
+    A vehicle's sequence numbers follow on each other, as the ledger expects of a run.
+    """
+
+    run_id: str
+    ticks: Iterator[int]
+    """Shared, so that each sample is newer than all before it, whoever's turn it is."""
+    taken: int = 0
+    batched: int = 0
 
     def rows(self, count: int) -> list[dict[str, Any]]:
         """Samples of the contract's example, a vehicle after the other."""
         made = []
         for _ in range(count):
-            self.sequence += 1
-            made.append(_sample(self.sequence))
+            made.append(_sample(self.run_id, self.taken, next(self.ticks)))
+            self.taken += 1
         return made
 
     def singles(self) -> dict[str, Any]:
@@ -100,23 +112,25 @@ class Feed:
             rows = self.rows(60)
             for row in rows:
                 row["vehicle_id"] = "van-1"
+                row["sequence"] = self.batched = self.batched + 1
             added = {"topic_vehicle_id": "van-1", "received_at_ms": 1_736_951_538_000}
             content = base64.b64encode(encode_batch_rows(rows)).decode()
             data.append(json.dumps({"batch_base64": content, **added}).encode())
         return _event(data)
 
 
-def _sample(sequence: int) -> dict[str, Any]:
-    moment = START + timedelta(seconds=sequence / 10)
+def _sample(run_id: str, number: int, tick: int) -> dict[str, Any]:
+    moment = START + timedelta(seconds=tick / 10)
     return {
         **SEED,
-        "vehicle_id": f"van-{sequence % VEHICLES}",
-        "sequence": sequence,
+        "vehicle_id": f"van-{number % VEHICLES}",
+        "run_id": run_id,
+        "sequence": number // VEHICLES + 1,
         "timestamp": f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z",
         "location": {
             **SEED["location"],
-            "lat": 50.1105 + sequence % 997 * 1e-5,
-            "lon": 8.6821 + sequence % 991 * 1e-5,
+            "lat": 50.1105 + number % 997 * 1e-5,
+            "lon": 8.6821 + number % 991 * 1e-5,
         },
     }
 
@@ -214,31 +228,34 @@ def measure(seconds: float) -> dict[str, dict[str, int]]:
         nothing = replace(
             Stores(**{name: getattr(sqlite, name) for name in Stores.__dataclass_fields__}),
             hot=null,
+            ledger=null,
             positions=null,
             metrics=null,
             dead_letters=null,
             clock=SystemClock(),
         )
-        feed = Feed()
-        runs: dict[str, tuple[Callable[..., Any], Callable[[], Any], int]] = {
-            "validate": (validate_only(nothing), feed.payloads, RECORDS),
-            "decode": (decode_only(nothing), feed.singles, RECORDS),
-            "enrich_null": (enrich.build(nothing), feed.singles, RECORDS),
-            "enrich_null_plain": (plain_enrich(nothing), feed.singles, RECORDS),
-            "enrich_sqlite": (enrich.build(sqlite), feed.singles, RECORDS),
-            "enrich_sqlite_plain": (plain_enrich(sqlite), feed.singles, RECORDS),
-            "enrich_null_batches": (enrich.build(nothing), feed.batches, 600),
-            "enrich_sqlite_batches": (enrich.build(sqlite), feed.batches, 600),
-            "position_null": (track_position.build(nothing), feed.singles, RECORDS),
-            "position_null_plain": (plain_track_position(nothing), feed.singles, RECORDS),
-            "position_sqlite": (track_position.build(sqlite), feed.singles, RECORDS),
-            "position_sqlite_plain": (plain_track_position(sqlite), feed.singles, RECORDS),
+        runs: dict[str, tuple[Callable[..., Any], Callable[[Feed], Any], int]] = {
+            "validate": (validate_only(nothing), Feed.payloads, RECORDS),
+            "decode": (decode_only(nothing), Feed.singles, RECORDS),
+            "enrich_null": (enrich.build(nothing), Feed.singles, RECORDS),
+            "enrich_null_plain": (plain_enrich(nothing), Feed.singles, RECORDS),
+            "enrich_sqlite": (enrich.build(sqlite), Feed.singles, RECORDS),
+            "enrich_sqlite_plain": (plain_enrich(sqlite), Feed.singles, RECORDS),
+            "enrich_null_batches": (enrich.build(nothing), Feed.batches, 600),
+            "enrich_sqlite_batches": (enrich.build(sqlite), Feed.batches, 600),
+            "position_null": (track_position.build(nothing), Feed.singles, RECORDS),
+            "position_null_plain": (plain_track_position(nothing), Feed.singles, RECORDS),
+            "position_sqlite": (track_position.build(sqlite), Feed.singles, RECORDS),
+            "position_sqlite_plain": (plain_track_position(sqlite), Feed.singles, RECORDS),
         }
+        ticks = itertools.count()
+        feeds = {name: Feed(f"{number:08x}", ticks) for number, name in enumerate(runs, 1)}
         took: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
+        gc.freeze()  # as the entry points do
         end = time.perf_counter() + seconds
         while time.perf_counter() < end:
             for name, (handle, make, count) in runs.items():
-                event = make()
+                event = make(feeds[name])
                 cpu_s, wall_s = time.process_time(), time.perf_counter()
                 handle(event, None)
                 cpu_s, wall_s = time.process_time() - cpu_s, time.perf_counter() - wall_s

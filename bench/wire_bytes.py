@@ -45,8 +45,9 @@ from agent.sources.can_id import can_id
 from agent.sources.can_map import SignalMap, references
 from agent.sources.dbc_compile import compile_in_process
 from agent.sources.gpsd_protocol import fix_from_tpv
-from agent.transport import Credentials, PahoTransport
+from agent.transport import Credentials
 from agent.transport.endpoint import Endpoint, Will
+from agent.transport.paho_transport import PahoTransport
 from contract import Sample, encode, encode_batch_rows
 from simulator import gpsd_reports
 from simulator.can_log import CanLog, LoggedFrame

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from cloud.accounting.intake import changes
+from cloud.accounting.intake import Intake
 from cloud.clock import Clock
 from cloud.errors import StoreError
 from cloud.geo import geohash_zone
@@ -68,14 +68,14 @@ class Enrich:
         samples: list[EnrichedSample] = []
         events: list[ReceivedEvent] = []
         letters: list[DeadLetter] = []
-        chunk: list[Record] = []
+        intake = Intake()
         types: dict[str, str] = {}
         first: str | None = None
         try:
             for record in read_records(event):
                 if first is None:
                     first = record.sequence_number
-                chunk.append(record)
+                intake.add(record)
                 if record.samples:
                     vehicle_id = record.samples[0].sample.vehicle_id
                     vehicle_type = types.get(vehicle_id) or types.setdefault(
@@ -88,10 +88,10 @@ class Enrich:
                 if record.broken:
                     letters.extend(record.broken)
                 if len(samples) >= CHUNK_SAMPLES:
-                    self._store(samples, events, letters, chunk)
-                    samples, events, letters, chunk = [], [], [], []
+                    self._store(samples, events, letters, intake)
+                    samples, events, letters, intake = [], [], [], Intake()
                     first = None
-            self._store(samples, events, letters, chunk)
+            self._store(samples, events, letters, intake)
         except StoreError as error:
             _log.error("enrich: %s; records from %s on will come again", error, first)
             return failures([] if first is None else [first])
@@ -102,13 +102,13 @@ class Enrich:
         samples: Sequence[EnrichedSample],
         events: Sequence[ReceivedEvent],
         letters: Sequence[DeadLetter],
-        chunk: Sequence[Record],
+        intake: Intake,
     ) -> None:
         if samples:
             self._hot.put_samples(samples)
         if events:
             self._hot.put_events(events)
-        self._ledger.record(changes(chunk))
+        self._ledger.record(intake.changes)
         for letter in letters:
             self._dead_letters.put(letter)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 from collections.abc import Callable
@@ -42,4 +43,7 @@ class LazyHandler:
                 f"the environment lacks {', '.join(missing)}",
                 hint="cloud/template.yaml sets it for each function.",
             )
-        return self._build(aws_stores(os.environ))
+        handler = self._build(aws_stores(os.environ))
+        # what was loaded stays; else a full collection walks all of it every few events
+        gc.freeze()
+        return handler

@@ -38,7 +38,7 @@ DRIFT_M: Final = (30.0, 100.0)
 """How far a position may drift: the receiver's own error, within these bounds."""
 
 LEAVING_FIXES: Final = 3
-WRONG_PLACE_S: Final = 20.0
+WRONG_PLACE_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +85,14 @@ class Standstill:
         self._away.clear()
 
     def _look_for_rest(self, fix: Fix, can_speed_kmh: float | None) -> None:
-        speed_kmh = fix.speed_kmh if can_speed_kmh is None else can_speed_kmh
-        limit_kmh = CLEARLY_MOVING_KMH if can_speed_kmh is None else self._standing_below_kmh
-        if speed_kmh is not None and speed_kmh >= limit_kmh:
+        gps_kmh = fix.speed_kmh
+        speed_kmh = gps_kmh if can_speed_kmh is None else can_speed_kmh
+        is_slow = speed_kmh is not None and speed_kmh < self._standing_below_kmh
+        is_moving_by_can = can_speed_kmh is not None and not is_slow
+        if is_moving_by_can or (gps_kmh is not None and gps_kmh >= CLEARLY_MOVING_KMH):
             self._quiet_since = self._rests_since = None
             return
-        if speed_kmh is None or speed_kmh >= self._standing_below_kmh:
+        if not is_slow:
             self._quiet_since = None
         elif self._quiet_since is None:
             self._quiet_since = fix

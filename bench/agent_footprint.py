@@ -1,43 +1,119 @@
-"""What the agent costs: CPU, memory, bytes published, bytes written, time to first publish.
+"""What the agent costs in each mode: CPU, memory, bytes published, bytes written, first publish.
 
-Starts the one-machine cloud, replays the committed drive as GPS and one CAN bus, and runs
-the agent as its own process with the demo's signal map. Measurement begins once the agent
-is in a trip (5 samples/s) and lasts ``--duration`` seconds.
+For each mode it starts the one-machine cloud and the agent as its own process, with GPS from
+the simulator's gpsd server and one CAN bus, mapped as in the demo. Measurement begins once
+the agent is in the mode and lasts ``--duration`` seconds.
 
-    python bench/agent_footprint.py --duration 60 --json
+    python bench/agent_footprint.py --duration 120 --json
+    python bench/agent_footprint.py --mode in_trip --can-share 0 --duration 60
+
+in_trip   the built-in drive; the vehicle is in use, its bus is awake (116 mapped frames/s)
+normal    standing with the ignition on (the same bus), battery 60 %
+idle      parked, its bus asleep but for the battery (1 frame/s of each), battery 95 %
+saver     the same with 10 %
 
 CPU is user plus system time of the agent's process; PSS and RSS are the kernel's
-(``smaps_rollup``), taken at the end; bytes written are ``write_bytes`` of ``/proc/PID/io``.
-Latency is from a sample's creation to its position being stored, as the cloud counts it.
+(``smaps_rollup``), taken at the end, USS the part that no other process shares; bytes written
+are ``write_bytes`` of ``/proc/PID/io``. Latency is from a sample's creation to its position
+being stored, as the cloud counts it.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
+import random
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from _peers import cpu_s, memory_mb, written_bytes
+import cantools
+from _peers import account, arguments, cpu_s, memory_mb, progress, show, written_bytes
 
 from simulator.can_player import CanPlayer
 from simulator.demo.agent_config import AgentConfig, CanBus, config_text
 from simulator.demo.signals import BUILT_IN
 from simulator.gpsd_server import GpsdServer
 from simulator.trace import read_trace
+from tests.fakes import nmea
 
 ROOT = Path(__file__).resolve().parent.parent
 TRACES = ROOT / "simulator" / "traces"
+DBC = TRACES / "milepost-demo.dbc"
 VEHICLE_ID = "bench-1"
+LOG_S = 60
+AWAKE_HZ = {
+    "DriveState": 50,
+    "Acceleration": 50,
+    "BatteryState": 10,
+    "BodyState": 5,
+    "Distance": 1,
+}
+ASLEEP_HZ = {"BatteryState": 1, "BodyState": 1}
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What brings the agent into a mode and keeps it there."""
+
+    is_driving: bool
+    battery_percent: float
+    rates_hz: dict[str, int]
+
+
+SCENES = {
+    "in_trip": Scene(is_driving=True, battery_percent=60, rates_hz=AWAKE_HZ),
+    "normal": Scene(is_driving=False, battery_percent=60, rates_hz=AWAKE_HZ),
+    "idle": Scene(is_driving=False, battery_percent=95, rates_hz=ASLEEP_HZ),
+    "saver": Scene(is_driving=False, battery_percent=10, rates_hz=ASLEEP_HZ),
+}
+
+
+def can_log(scene: Scene, share: float) -> str:
+    """A candump log of a minute; the values move as measurements do."""
+    chance = random.Random(1)
+    messages = cantools.database.load_file(DBC)
+    steady = {
+        "StateOfCharge": scene.battery_percent,
+        "InUse": int(scene.is_driving),
+        "Locked": int(not scene.is_driving),
+        "VehicleSpeed": 0.0,
+        "Odometer": 2458.0,
+        "LastService": 2100.0,
+    }
+    lines = []
+    for name, rate_hz in scene.rates_hz.items():
+        message = messages.get_message_by_name(name)
+        for number in range(int(rate_hz * share * LOG_S)):
+            values = {
+                signal.name: steady.get(signal.name, float(chance.randint(0, 1)))
+                for signal in message.signals
+            }
+            if scene.is_driving and name == "DriveState":
+                values["VehicleSpeed"] = 40 + chance.random()
+            at_s = number / rate_hz / share + chance.random() / 1_000
+            data = message.encode(values).hex().upper()
+            lines.append(f"({1_700_000_000 + at_s:.6f}) can0 {message.frame_id:03X}#{data}")
+    return "".join(f"{line}\n" for line in sorted(lines))
+
+
+def parked_log() -> bytes:
+    """Ten minutes at one place, with a receiver's noise."""
+    chance = random.Random(1)
+    return nmea.log(
+        line
+        for second in range(600)
+        for line in nmea.epoch(
+            43_200 + second, minutes=5.1 + chance.gauss(0, 0.0003), knots=abs(chance.gauss(0, 0.05))
+        )
+    )
 
 
 @contextmanager
@@ -54,7 +130,7 @@ def running(*words: object, log: Path) -> Iterator[subprocess.Popen[bytes]]:
         process.wait(60)
 
 
-def wait_for(read: Any, what: str, timeout_s: float = 60.0) -> Any:
+def wait_for(read: Any, what: str, timeout_s: float = 120.0) -> Any:
     """The first true answer of ``read``."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
@@ -65,19 +141,31 @@ def wait_for(read: Any, what: str, timeout_s: float = 60.0) -> Any:
     sys.exit(f"no {what} within {timeout_s} s")
 
 
-def account(runtime_dir: Path) -> dict[str, Any] | None:
-    """The agent's account from its control socket."""
-    with socket.socket(socket.AF_UNIX) as control:
-        control.settimeout(2)
-        try:
-            control.connect(str(runtime_dir / "agent.sock"))
-            return dict(json.loads(control.makefile("rb").read()))
-        except (OSError, ValueError):
-            return None
+@contextmanager
+def vehicle(folder: Path, scene: Scene, share: float) -> Iterator[tuple[int, CanBus]]:
+    """GPS and CAN of a scene: gpsd's port, and the bus as the agent reads it."""
+    (folder / "parked.nmea").write_bytes(parked_log())
+    log = folder / "bus.candump"
+    log.write_text(can_log(scene, share))
+    options = {"hop_limit": 0, "port": 47_000 + os.getpid() % 10_000}
+    trace = TRACES / "default.nmea" if scene.is_driving else folder / "parked.nmea"
+    gps = GpsdServer(read_trace(trace), loop=True)
+    can = CanPlayer(
+        log, interface="udp_multicast", channel="239.74.163.9", options=options, loop=True
+    )
+    gps.start()
+    can.start()
+    try:
+        yield gps.port, CanBus(
+            "udp_multicast", "239.74.163.9", options, fd=False, dbcs=(DBC,), signals=BUILT_IN
+        )  # fmt: skip
+    finally:
+        gps.stop()
+        can.stop()
 
 
-def measure(folder: Path, duration_s: float) -> dict[str, Any]:
-    """Run everything in ``folder`` and return the figures."""
+def measure(folder: Path, mode: str, share: float, duration_s: float) -> dict[str, Any]:
+    """Run everything in ``folder`` and return the figures of one mode."""
     data = folder / "cloud"
     certificates = folder / "vehicle"
     with running(
@@ -91,34 +179,19 @@ def measure(folder: Path, duration_s: float) -> dict[str, Any]:
              "--data", str(data), "--out", str(certificates)],
             cwd=ROOT, check=True, stdout=subprocess.DEVNULL,
         )  # fmt: skip
-        options = {"hop_limit": 0, "port": 47_000 + os.getpid() % 10_000}
-        gps = GpsdServer(read_trace(TRACES / "default.nmea"), loop=True)
-        can = CanPlayer(
-            TRACES / "default.candump", interface="udp_multicast", channel="239.74.163.9",
-            options=options, loop=True,
-        )  # fmt: skip
-        bus = CanBus(
-            "udp_multicast", "239.74.163.9", options, fd=False,
-            dbcs=(TRACES / "milepost-demo.dbc",), signals=BUILT_IN,
-        )  # fmt: skip
-        gps.start()
-        can.start()
-        config = certificates / "agent.toml"
-        config.write_text(
-            config_text(
+        with vehicle(folder, SCENES[mode], share) as (gpsd_port, bus):
+            config = certificates / "agent.toml"
+            text = config_text(
                 AgentConfig(
                     vehicle_id=VEHICLE_ID, state_dir=folder / "state",
-                    runtime_dir=folder / "run", gpsd_port=gps.port,
+                    runtime_dir=folder / "run", gpsd_port=gpsd_port,
                     broker_port=ports["mqtt_port"], speed=1.0, can=bus,
                 )
-            )
-        )  # fmt: skip
-        try:
+            )  # fmt: skip
+            # nobody needs to wait a minute to be parked
+            config.write_text(text.replace("parked_dwell_s = 60.0", "parked_dwell_s = 5.0"))
             with running("agent", "run", "--config", config, log=folder / "agent.log") as agent:
-                figures = watch(agent.pid, folder / "run", duration_s)
-        finally:
-            gps.stop()
-            can.stop()
+                figures = watch(agent.pid, folder, mode, duration_s)
     report = subprocess.run(
         [sys.executable, "-m", "cloud", "report", "--data", str(data), "--json"],
         cwd=ROOT, check=True, capture_output=True,
@@ -129,31 +202,32 @@ def measure(folder: Path, duration_s: float) -> dict[str, Any]:
     }
 
 
-def watch(pid: int, runtime_dir: Path, duration_s: float) -> dict[str, Any]:
-    """The agent's figures over ``duration_s`` in a trip."""
+def watch(pid: int, folder: Path, mode: str, duration_s: float) -> dict[str, Any]:
+    """The agent's figures over ``duration_s`` in the mode."""
 
-    def in_trip() -> dict[str, Any] | None:
-        now = account(runtime_dir)
-        return now if now and now["mode"] == "in_trip" else None
+    def in_mode() -> dict[str, Any] | None:
+        now = account(folder)
+        settled = now and now["mode"] == mode and now["first_publish_s"] is not None
+        return now if settled else None
 
-    before = wait_for(in_trip, "trip", 120.0)
+    before = wait_for(in_mode, mode)
+    time.sleep(3)  # the start's own work is over
+    before = account(folder) or before
     cpu, written, since = cpu_s(pid), written_bytes(pid), time.monotonic()
     time.sleep(duration_s)
     spent_s = time.monotonic() - since
-    after = account(runtime_dir)
-    assert after is not None
-    samples = after["samples_created"] - before["samples_created"]
     used_s = cpu_s(pid) - cpu
+    after = account(folder)
+    assert after is not None
+    assert after["mode"] == mode, f"left {mode} for {after['mode']}"
+
+    def per_second(of: Any) -> float:
+        return round((of(after) - of(before)) / spent_s, 2)
+
     return {
-        "benchmark": "agent_footprint",
-        "duration_s": round(spent_s, 1),
-        "samples_per_s": round(samples / spent_s, 2),
-        "can_frames_per_s": round(
-            sum(a["frames"] - b["frames"] for a, b in zip(after["can"], before["can"], strict=True))
-            / spent_s,
-            1,
-        ),
-        "cpu_s": round(used_s, 2),
+        "samples_per_s": per_second(lambda told: told["samples_created"]),
+        "fixes_per_s": per_second(lambda told: told["fixes_received"]),
+        "can_frames_per_s": per_second(lambda told: sum(bus["frames"] for bus in told["can"])),
         "cpu_percent_of_one_core": round(100 * used_s / spent_s, 2),
         **memory_mb(pid),
         "bytes_published": after["bytes_published"] - before["bytes_published"],
@@ -165,17 +239,19 @@ def watch(pid: int, runtime_dir: Path, duration_s: float) -> dict[str, Any]:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--duration", type=float, default=60.0, help="seconds in a trip")
-    parser.add_argument("--json", action="store_true", help="one line of JSON")
+    parser = arguments(
+        __doc__,
+        duration=(60.0, "seconds in each mode"),
+        can_share=(1.0, "share of the bus's frames, 0 for a silent bus"),
+    )
+    parser.add_argument("--mode", choices=SCENES, action="append", help="default: each")
     words = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="milepost-bench-") as folder:
-        figures = measure(Path(folder), words.duration)
-    if words.json:
-        print(json.dumps(figures))
-    else:
-        for name, value in figures.items():
-            print(f"{name:28} {value}")
+    figures: dict[str, Any] = {"benchmark": "agent_footprint", "duration_s": words.duration}
+    for mode in words.mode or SCENES:
+        progress(f"{mode} for {words.duration:.0f} s")
+        with tempfile.TemporaryDirectory(prefix="milepost-bench-") as folder:
+            figures[mode] = measure(Path(folder), mode, words.can_share, words.duration)
+    show(figures, as_json=words.json)
 
 
 if __name__ == "__main__":

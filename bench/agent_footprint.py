@@ -82,6 +82,7 @@ def can_log(scene: Scene, share: float) -> str:
     messages = cantools.database.load_file(DBC)
     steady = {
         "StateOfCharge": scene.battery_percent,
+        "Charging": 0,
         "InUse": int(scene.is_driving),
         "Locked": int(not scene.is_driving),
         "VehicleSpeed": 0.0,

@@ -88,7 +88,7 @@ class Reading:
 
     def _decode(self, payload: bytes) -> Decoded | None:
         raw = self.table.field.raw(payload)
-        if not math.isfinite(raw) or not self.table.is_available(raw) or raw in self._not_available:
+        if not self.table.is_available(raw) or raw in self._not_available:
             return None
         settings = self._settings
         number = self.table.number(raw)
@@ -96,6 +96,8 @@ class Reading:
             number *= settings.scale
         if settings.offset != 0:
             number += settings.offset
+        if not math.isfinite(number):  # as NaN was sent, or it is out of a double's range
+            return None
         if settings.min is not None and number < settings.min:
             return None
         if settings.max is not None and number > settings.max:

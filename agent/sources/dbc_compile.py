@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from agent.errors import DbcError
-from agent.sources.dbc_load import Note, fits, load
+from agent.sources.dbc_load import Note, load, problem_with
 from agent.sources.dbc_table import BitField, SignalTable, from_json, to_json
 
 TIMEOUT_S: Final = 120.0
@@ -151,7 +151,7 @@ def _message_tables(message: Any) -> list[SignalTable]:
     is_j1939 = message.protocol == "j1939" and message.is_extended_frame
     tables = []
     for signal in message.signals:
-        if not fits(signal, message.length):
+        if problem_with(signal, message.length):
             continue
         selectors = []
         inner = signal

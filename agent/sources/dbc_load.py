@@ -29,6 +29,10 @@ from agent.errors import DbcError
 MAX_REPAIRS: Final = 64
 """A file with more faults than that is none that a tool wrote: mend it by hand."""
 
+FLOAT_BITS: Final = (16, 32, 64)
+MAX_FACTOR: Final = 1e100
+"""The product with the longest integer of a frame is a double still."""
+
 _SYNTAX: Final = re.compile(r"[Ii]nvalid syntax at line (\d+), column (\d+): (.*)", re.DOTALL)
 _OF_MESSAGE: Final = re.compile(r"in message (\w+)|message (\w+)")
 _UNUSED: Final = re.compile(r"\b(VAL_|SIG_VALTYPE_) (\d+) (\w+)")
@@ -285,11 +289,9 @@ class _Repair:
         for message in messages:
             line = self._line_of_message(message.name)
             for signal in message.signals:
-                if not fits(signal, message.length):
-                    text = (
-                        f"{message.name}.{signal.name} does not fit into "
-                        f"{message.length} bytes: left out"
-                    )
+                problem = problem_with(signal, message.length)
+                if problem:
+                    text = f"{message.name}.{signal.name} {problem}: left out"
                     self.notes.append(Note(self._path, line, text, frozenset({signal.name})))
             try:
                 message.refresh(strict=True)
@@ -314,12 +316,20 @@ class _Repair:
         return self._text.count("\n", 0, offset) + 1
 
 
-def fits(signal: Any, message_bytes: int) -> bool:
-    """Whether all bits of a signal are in its message."""
-    if signal.byte_order == "little_endian":
-        return bool(signal.start + signal.length <= 8 * message_bytes)
-    from_left = 8 * (signal.start // 8) + 7 - signal.start % 8
-    return bool(from_left + signal.length <= 8 * message_bytes)
+def problem_with(signal: Any, message_bytes: int) -> str:
+    """Why a signal cannot be decoded; empty where it can be."""
+    start = signal.start
+    if signal.byte_order == "big_endian":
+        start = 8 * (start // 8) + 7 - start % 8  # counted from the left
+    if start + signal.length > 8 * message_bytes:
+        return f"does not fit into {message_bytes} bytes"
+    if signal.conversion.is_float and signal.length not in FLOAT_BITS:
+        return f"is a float of {signal.length} bits"
+    conversion = signal.conversion
+    # written so that NaN fails, too
+    if not all(abs(one) <= MAX_FACTOR for one in (conversion.scale, conversion.offset)):
+        return "has a factor or offset that is no measurement's"
+    return ""
 
 
 def _lines_of(lines: list[str], start: int) -> Iterator[int]:

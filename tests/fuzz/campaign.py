@@ -58,7 +58,7 @@ def search(name: str, seconds: int, folder: Path) -> Outcome:
                 f"-artifact_prefix={found}/",
                 f"-dict={_dictionary(name, folder)}",
                 "-print_final_stats=1",
-                "-max_len=4096",
+                f"-max_len={getattr(load(name), 'MAX_BYTES', 4_096)}",
             ],
             cwd=ROOT,
             stdout=output,

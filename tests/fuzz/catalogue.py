@@ -2,7 +2,8 @@
 
 A target is a module in ``targets/``. Its docstring is the promise; ``take(data)`` feeds any
 bytes to the parser and raises when the promise is broken; ``SEEDS`` are small inputs that
-lead the search, ``TOKENS`` words of the language. Inputs that once broke a promise stand in
+lead the search, ``TOKENS`` words of the language, ``MAX_BYTES`` (optional) the longest input
+worth a try. Inputs that once broke a promise stand in
 ``regressions/TARGET/``, named after what went wrong; the tests take them each time.
 """
 

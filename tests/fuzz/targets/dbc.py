@@ -44,6 +44,9 @@ TOKENS = [
     b"SIG_VALTYPE_ ",
     b"|1@1+",
 ]
+LONGEST_BYTES = 1_785
+"""Of a message that J1939's transport protocol carries; no longer one can come."""
+
 _SIGNAL = re.compile(r"SG_\s+(\w+)")
 
 
@@ -52,11 +55,11 @@ def take(data: bytes) -> None:
     names = list(dict.fromkeys(_SIGNAL.findall(data.decode("latin-1"))))[:8]
     for name in names or ["Rpm"]:
         try:
-            made = compile_in_process([FILE], [name])
+            tables = compile_in_process([FILE], [name])
         except DbcError as error:
             str(error)
             continue
-        for table in made.values():
+        for table in tables.values():
             assert 0 <= table.field.shift + table.field.length <= 8 * table.message_bytes
             for fill in (b"\x00", b"\x55", b"\xff"):
-                table.number(table.field.raw(fill * table.message_bytes))
+                table.number(table.field.raw(fill * min(table.message_bytes, LONGEST_BYTES)))

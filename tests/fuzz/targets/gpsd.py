@@ -1,13 +1,17 @@
-"""Lines from gpsd never raise; what comes out is a position on Earth, its numbers finite."""
+"""What gpsd sends raises GpsLostError alone; a fix suits the contract, its numbers are finite."""
 
 import json
-import math
 
-from agent.sources.gpsd_protocol import FixMerger, parse_line
+from agent.config import GpsSettings
+from agent.sources.gps_choice import ReceiverChoice
+from agent.sources.gps_faults import GpsLostError
+from agent.sources.gpsd_session import MAX_LINE_BYTES, GpsdSession
+from contract import Location
 
+PORT = "/dev/ttyAMA0"
 TPV = {
     "class": "TPV",
-    "device": "/dev/ttyAMA0",
+    "device": PORT,
     "mode": 3,
     "time": "2025-01-15T14:32:18.000Z",
     "lat": 50.1105,
@@ -17,27 +21,47 @@ TPV = {
     "speed": 5.1,
     "track": 245.0,
 }
-SKY = {"class": "SKY", "device": "/dev/ttyAMA0", "hdop": 0.9, "satellites": [{"PRN": 1}]}
+SKY = {"class": "SKY", "device": PORT, "hdop": 0.9, "satellites": [{"PRN": 1, "used": True}]}
+DEVICE = {"path": PORT, "driver": "u-blox", "activated": 1, "cycle": 1.0, "mincycle": 0.1}
+OLD = {key: TPV[key] for key in TPV if key not in {"altMSL", "eph"}}
+
+
+def lines(*reports: dict[str, object]) -> bytes:
+    return b"".join(json.dumps(report).encode() + b"\n" for report in reports)
+
+
 SEEDS = [
-    json.dumps(TPV).encode() + b"\n" + json.dumps(TPV | {"epx": 3.0, "epy": 4.0}).encode(),
-    json.dumps(TPV | {"mode": 2, "time": "2025-01-15T14:32:19Z"}).encode(),
-    json.dumps({"class": "DEVICES", "devices": [{"path": "/dev/ttyAMA0"}]}).encode(),
-    json.dumps(SKY, separators=(",", ":")).encode() + b"\n" + json.dumps(TPV).encode(),
+    lines({"class": "DEVICES", "devices": [DEVICE]}, SKY, TPV, TPV | {"hAcc": 1.5}),
+    lines(TPV, OLD | {"epx": 3.0, "epy": 4.0, "alt": 100}),
+    lines(TPV | {"mode": 2, "time": "2025-01-15T14:32:19Z"}, SKY | {"uSat": 7}),
+    lines({"class": "DEVICE", **DEVICE}, {"class": "DEVICE", **DEVICE, "activated": 0}),
+    b"$GNTXT,01,01,02,ANTSTATUS=OPEN*2B\r\n" + lines(TPV),
 ]
-TOKENS = [f'"{key}":'.encode() for key in TPV] + [b"NaN", b"-Infinity", b"1e999", b"9999-12-31"]
+TOKENS = [f'"{key}":'.encode() for key in (*TPV, *DEVICE)] + [b"NaN", b"1e999", b"9999-12-31"]
 
 
 def take(data: bytes) -> None:
-    merger = FixMerger(stale_after_s=3.0)
-    for number, line in enumerate(data.split(b"\n")):
-        report = parse_line(line)
-        if report is None:
-            continue
-        received = merger.feed(report, float(number))
-        if received is None:
-            continue
-        fix = received.fix
-        assert -90 <= fix.lat <= 90
-        assert -180 <= fix.lon <= 180
-        for value in (fix.altitude_m, fix.accuracy_m, fix.speed_kmh, fix.heading):
-            assert value is None or math.isfinite(value)
+    choice = ReceiverChoice((), fall_back_after_s=5.0, return_after_s=30.0, now_s=0.0)
+    session = GpsdSession(GpsSettings(), choice, {}, 0.0)
+    try:
+        for number, line in enumerate(data.split(b"\n")):
+            for received in session.feed(line + b"\n", float(number)):
+                fix = received.fix
+                Location(
+                    lat=fix.lat,
+                    lon=fix.lon,
+                    altitude=fix.altitude_m,
+                    accuracy=fix.accuracy_m,
+                    fix_mode=fix.mode,
+                    satellites=fix.satellites,
+                    hdop=fix.hdop,
+                )
+                assert fix.time is None or fix.time.utcoffset() is not None
+                assert fix.speed_kmh is None or 0 <= fix.speed_kmh <= 2_001
+                assert fix.heading is None or 0 <= fix.heading <= 360
+            session.look(float(number))
+            assert all(b"\n" in command for command in session.cycle_commands(0.2))
+            json.dumps(session.account())
+    except GpsLostError as error:
+        str(error)
+    assert len(session._buffer) <= 2 * MAX_LINE_BYTES

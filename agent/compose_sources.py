@@ -12,6 +12,7 @@ from agent.sources.can_bus import CanSource
 from agent.sources.can_python import check_interface
 from agent.sources.can_setup import load_signal_map
 from agent.sources.gpsd import GpsdSource
+from agent.sources.j1939.source import J1939Source
 from agent.sources.nmea_baud import BaudMemory
 from agent.sources.obd.source import Ignition, ObdSource
 from contract import Mode
@@ -49,6 +50,8 @@ def check_sources(settings: AgentSettings) -> None:
         load_signal_map(bus)
     for asked in settings.obd:
         check_interface(asked, "obd")
+    for heard in settings.j1939:
+        check_interface(heard, "j1939")
 
 
 class SourceSet:
@@ -65,7 +68,8 @@ class SourceSet:
         self._obd = [
             ObdSource(one, inbox, clock, mapped=mapped, ignition=ignition) for one in settings.obd
         ]
-        self.readers: list[SignalReader] = [*self._obd, *self._can]
+        self._j1939 = [J1939Source(one, inbox, clock) for one in settings.j1939]
+        self.readers: list[SignalReader] = [*self._obd, *self._j1939, *self._can]
 
     def start(self) -> None:
         """Start them all."""
@@ -91,10 +95,11 @@ class SourceSet:
             "gps": self._gps.account() if self._gps else None,
             "can": [bus.account() for bus in self._can],
             "obd": [asked.account() for asked in self._obd],
+            "j1939": [heard.account() for heard in self._j1939],
         }
 
     def _all(self) -> list[Source]:
-        return [*self._can, *self._obd, *([self._gps] if self._gps else [])]
+        return [*self._can, *self._obd, *self._j1939, *([self._gps] if self._gps else [])]
 
 
 def _gps_source(

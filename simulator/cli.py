@@ -25,6 +25,7 @@ Examples:
   milepost-sim replay --nmea drive.nmea --speed 10
   milepost-sim nmea drive.nmea --baud 9600 --link /tmp/gps0
   milepost-sim network --to broker.example:8883 --fault half-open@30s..60s
+  milepost-sim ecu obd --drive --dtc P0301
   milepost-sim replay --help
 """
 
@@ -54,6 +55,7 @@ Examples:
     context_settings={"help_option_names": ["-h", "--help"]},
     lazy={
         "demo": ("simulator.demo.cli:demo", "Run the whole system on this desk, with a live map."),
+        "ecu": ("simulator.ecu.command:ecu", "ECUs that answer OBD-II and UDS, or speak J1939."),
         "network": ("simulator.network.command:network", "A bad network in front of any server."),
         "nmea": ("simulator.nmea_command:nmea", "A receiver on a serial port, at its baud rate."),
         "synth": ("simulator.synth.command:synth", "Make a drive of one's own: NMEA and CAN logs."),

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from agent.config.can import SIGNALS_PREFIX, CanSettings
-from agent.config.obd import ObdSettings
+from agent.config.obd import J1939Settings, ObdSettings
 from agent.config.sampling import SamplingSettings
 from agent.config.sections import (
     BrokerSettings,
@@ -42,6 +42,12 @@ class AgentSettings(Section):
         strict=False,
         description="ECUs that are asked by OBD-II or UDS, one table a bus. **The agent then "
         "transmits on it**, while the vehicle is awake ([obd.md](obd.md)). Default none.",
+    )
+    j1939: tuple[J1939Settings, ...] = Field(
+        default=(),
+        strict=False,
+        description="Faults, VIN and engine hours of J1939 buses, one table a bus; single signals "
+        "come through `[[can]]` and a DBC. Listens only, unless `requests` is set. Default none.",
     )
     sampling: SamplingSettings = SamplingSettings()
     outbox: OutboxSettings = OutboxSettings()

@@ -50,6 +50,7 @@ class BusWorker(ABC):
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._bus: can.BusABC | None = None
+        self._cannot_open = False
         self.frames_sent = 0
         self.bus_errors = 0
 
@@ -85,10 +86,13 @@ class BusWorker(ABC):
         """
 
     def _lost(self, reason: str) -> None:
+        """Tell it, once until ``_regained``."""
         if self._state.failed(reason):
             self._inbox.put(SourceChanged(self.name, available=False, reason=reason))
 
     def _regained(self) -> None:
+        """Tell it, once; a frame came in, which an interface that opens does not prove yet."""
+        self._cannot_open = False
         if self._state.recovered():
             self._inbox.put(SourceChanged(self.name, available=True))
 
@@ -162,7 +166,10 @@ class BusWorker(ABC):
                         interface=settings.interface, channel=settings.channel, **settings.options
                     )
                 except Exception as error:  # noqa: BLE001  each interface raises its own kinds
+                    self._cannot_open = True
                     raise SourceError(f"cannot open: {error}") from None
+                if self._cannot_open:
+                    self._regained()
                 working_since_s = self._clock.monotonic_s()
                 self._work()
             except SourceError as error:

@@ -42,11 +42,6 @@ class Readings:
         with self._lock:
             self._codes[owner] = codes
 
-    def forget_codes(self, owner: Hashable) -> None:
-        """The owner has no more to say."""
-        with self._lock:
-            self._codes.pop(owner, None)
-
     def read(self, now_s: float) -> dict[str, SignalValue]:
         """Contract field -> value, without stale ones; codes once any owner has told some."""
         with self._lock:

@@ -126,6 +126,7 @@ class ObdSource(BusWorker):
         self._ended_s = float("-inf")
         self._probed_s = float("-inf")
         self._unanswered = 0
+        self._ecus_are_lost = False
         self._misses: dict[Question, tuple[int, int]] = {}
         self._link: IsoTpLink | None = None
         self.requests = 0
@@ -224,6 +225,8 @@ class ObdSource(BusWorker):
             frame_id, extended, _ = frame
             if not self._is_diagnostic(frame_id, extended=extended):
                 self._traffic_s = self._clock.monotonic_s()
+                if not self._ecus_are_lost:
+                    self._regained()
         self._looked_s = self._clock.monotonic_s()
         targets = [self._everyone, *map(addresses.uds, self._obd.uds)]
         self._filter([(one.first_response_id, one.response_mask, one.extended) for one in targets])
@@ -282,6 +285,7 @@ class ObdSource(BusWorker):
             self.answered += 1
             self._unanswered = 0
             self._misses.pop(question, None)
+            self._ecus_are_lost = False
             self._regained()
         else:
             self._unanswered += 1
@@ -306,6 +310,7 @@ class ObdSource(BusWorker):
     def _fall_silent(self) -> None:
         in_use = self._reason in {"in_trip", "ignition_on"}
         if in_use:
+            self._ecus_are_lost = True
             self._lost("no ECU answers although the vehicle is in use")
         if self._ecus:
             self._lay_plan()

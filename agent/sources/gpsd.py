@@ -13,6 +13,7 @@ import random
 import select
 import socket
 import threading
+from pathlib import Path
 from typing import Any, Final
 
 from agent.config import GpsSettings
@@ -26,6 +27,8 @@ from agent.sources.gpsd_protocol import watch_command
 from agent.sources.gpsd_session import GpsdSession
 
 CONNECT_TIMEOUT_S: Final = 5.0
+
+LOCAL_HOSTS: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 
 LOOK_S: Final = 1.0
 """The longest time between two looks at what is missing."""
@@ -90,7 +93,9 @@ class GpsdSource:
         backoff = Backoff()
         while not self._stopping.is_set():
             now_s = self._clock.monotonic_s()
-            session = GpsdSession(self._settings, self._choice, self._first_cycles_s, now_s)
+            session = GpsdSession(
+                self._settings, self._choice, self._first_cycles_s, self._is_there, now_s
+            )
             try:
                 self._serve(session)
             except GpsLostError as lost:
@@ -121,7 +126,7 @@ class GpsdSource:
                 connection.sendall(watch_command())
                 self._session = session
                 self._listen(connection, session)
-                self._send_cycle(connection, session, None)
+                self._send(connection, session, None)
             except OSError as error:
                 reason = f"connection broke: {error.strerror or error}"
                 raise GpsLostError(Cause.UNREACHABLE, reason) from None
@@ -142,18 +147,25 @@ class GpsdSource:
                     self._faults.found(now_s)
                     self._inbox.put(received)
             self._look(session, had_fix=had_fix)
-            self._send_cycle(connection, session, self._wanted_cycle_s)
+            self._send(connection, session, self._wanted_cycle_s)
 
     def _look(self, session: GpsdSession, *, had_fix: bool) -> None:
         now_s = self._clock.monotonic_s()
-        session.look(now_s)
+        unplugged = session.look(now_s)
+        if unplugged is not None:
+            self._faults.lost(Cause.REMOVED, unplugged)
         self._faults.uses(self._choice.active, instead_of=self._choice.missed)
         self._faults.look(now_s, repeats=session.repeats)
         if self._antenna.observe(session.antenna, now_s, has_fix=had_fix):
             self._faults.antenna(self._antenna.fault)
 
-    def _send_cycle(
+    def _send(
         self, connection: socket.socket, session: GpsdSession, wanted_s: float | None
     ) -> None:
-        for command in session.cycle_commands(wanted_s):
+        for command in session.commands(wanted_s):
             connection.sendall(command)
+
+    def _is_there(self, path: str) -> bool:
+        """Whether a receiver's path exists: only known of this board, and not of URLs."""
+        is_local = self._settings.host in LOCAL_HOSTS
+        return not (is_local and path.startswith("/")) or Path(path).exists()

@@ -27,7 +27,11 @@ class Receiver:
         """
         self.path = path
         self.driver = ""
-        self.present = True
+        self.is_open = True
+        """As gpsd says."""
+        self.is_plugged = True
+        self.was_there = False
+        """Whether its path was seen to exist."""
         self._first_cycles_s = first_cycles_s
         self._cycle_s = USUAL_CYCLE_S
         self._min_cycle_s: float | None = None
@@ -38,7 +42,7 @@ class Receiver:
 
     def learn(self, device: Report) -> None:
         """What a DEVICE report says; gpsd 3.22 writes ``"activated":0`` of one that it closed."""
-        self.present = device.get("activated") != 0
+        self.is_open = device.get("activated") != 0
         driver = device.get("driver")
         if isinstance(driver, str):
             self.driver = driver

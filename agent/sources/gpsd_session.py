@@ -7,7 +7,7 @@ and the watch on what goes wrong. Times are monotonic and passed in.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from agent.config import GpsSettings
@@ -21,6 +21,7 @@ from agent.sources.gpsd_protocol import (
     has_fix,
     parse_line,
     path_of,
+    watch_command,
 )
 from agent.sources.gpsd_receiver import Receiver
 
@@ -34,15 +35,17 @@ _log = logging.getLogger(__name__)
 
 
 class GpsdSession:
-    """Feed it what was received; ``look`` at least once a second."""
+    """Feed it what was received; ``look`` and send ``commands`` at least once a second."""
 
     def __init__(
         self,
         settings: GpsSettings,
         choice: ReceiverChoice,
         first_cycles_s: dict[str, float],
+        is_there: Callable[[str], bool],
         now_s: float,
     ) -> None:
+        """``is_there``: whether a device's path exists, as far as that can be told."""
         self.spoke_since_s: float | None = None
         """When a receiver was first heard; the connection works since then."""
         self.repeats = False
@@ -52,6 +55,8 @@ class GpsdSession:
         self._settings = settings
         self._choice = choice
         self._first_cycles_s = first_cycles_s
+        self._is_there = is_there
+        self._wants_watch = False
         self._receivers: dict[str, Receiver] = {}
         self._heard_s = now_s
         self._buffer = b""
@@ -61,7 +66,7 @@ class GpsdSession:
         """The fixes of the receiver in use that these bytes bring.
 
         Raises:
-            GpsLostError: what answers is not gpsd, or the last receiver was unplugged.
+            GpsLostError: what answers is not gpsd.
         """
         self._unheard_bytes += len(data)
         *lines, self._buffer = (self._buffer + data).split(b"\n")
@@ -77,21 +82,32 @@ class GpsdSession:
         if len(self._buffer) > MAX_LINE_BYTES or self._unheard_bytes > MAX_UNHEARD_BYTES:
             raise GpsLostError(Cause.UNREACHABLE, "what answers there is not gpsd")
 
-    def look(self, now_s: float) -> bool:
-        """Whether another receiver is in use from now on.
+    def look(self, now_s: float) -> str | None:
+        """What of the receivers was unplugged, if none is left.
 
         Raises:
             GpsLostError: no receiver spoke for too long.
         """
+        ours = [one for one in self._receivers.values() if self._choice.is_eligible(one.path)]
+        for receiver in ours:
+            self._follow_plug(receiver)
+        self._choice.choose(now_s)
+        if ours and not any(one.is_plugged for one in ours):
+            # to watch now would make gpsd 3.22 forget a device that it cannot open
+            self._heard_s = now_s
+            return " and ".join(one.path for one in ours) + " was unplugged"
         if now_s - self._heard_s >= self._settings.silent_after_s:
             raise self._silence()
-        return self._choice.choose(now_s)
+        return None
 
-    def cycle_commands(self, wanted_s: float | None) -> Iterator[bytes]:
-        """What asks the receiver in use for a cycle, and lets the others go."""
+    def commands(self, wanted_cycle_s: float | None) -> Iterator[bytes]:
+        """What to send now: the cycle for the receiver in use, the others are let go."""
+        if self._wants_watch:
+            self._wants_watch = False
+            yield watch_command()
         for receiver in self._receivers.values():
             in_use = receiver.path == self._choice.active
-            cycle_s = receiver.change_cycle(wanted_s if in_use else None)
+            cycle_s = receiver.change_cycle(wanted_cycle_s if in_use else None)
             if cycle_s is not None:
                 _log.info("asked %s for a fix every %g s", receiver.path, cycle_s)
                 yield cycle_command(receiver.path, cycle_s)
@@ -100,7 +116,7 @@ class GpsdSession:
         """The receivers that gpsd has; from any thread."""
         return {
             "receivers": [
-                {"device": one.path, "driver": one.driver, "present": one.present}
+                {"device": one.path, "driver": one.driver, "plugged": one.is_plugged}
                 for one in list(self._receivers.values())
             ],
             "antenna": self.antenna,
@@ -115,14 +131,9 @@ class GpsdSession:
                 if receiver is not None:
                     receiver.take_sky(report, now_s)
             case "DEVICES":
-                devices = report.get("devices")
-                for device in devices if isinstance(devices, list) else ():
-                    if isinstance(device, dict):
-                        self._learn(device)
-                self._require_receiver()
+                self._learn_all(report.get("devices"))
             case "DEVICE":
                 self._learn(report)
-                self._require_receiver()
             case "ERROR":
                 _log.debug("gpsd says: %s", report.get("message"))
         return None
@@ -145,25 +156,39 @@ class GpsdSession:
             self._choice.choose(now_s)
         return received if path == self._choice.active else None
 
-    def _learn(self, device: Report) -> None:
-        path = path_of(device, "path")
-        if path:
-            receiver = self._receiver(path)
-            receiver.learn(device)
-            if not receiver.present:
-                self._choice.gone(path)
-
     def _receiver(self, path: str) -> Receiver:
         if path not in self._receivers:
             self._receivers[path] = Receiver(path, self._first_cycles_s)
         return self._receivers[path]
 
-    def _require_receiver(self) -> None:
-        """End the session when the last receiver is gone: watching anew makes gpsd look for it."""
-        ours = [one for one in self._receivers.values() if self._choice.is_eligible(one.path)]
-        if ours and not any(one.present for one in ours):
-            names = " and ".join(one.path for one in ours)
-            raise GpsLostError(Cause.REMOVED, f"{names} was unplugged, or its port failed")
+    def _learn_all(self, devices: object) -> None:
+        """The list of all that gpsd has; a device that it could not open is no more in it."""
+        listed = devices if isinstance(devices, list) else []
+        paths = {path_of(one, "path") for one in listed if isinstance(one, dict)}
+        for path in self._receivers.keys() - paths:
+            del self._receivers[path]
+            self._choice.gone(path)
+        for device in listed:
+            if isinstance(device, dict):
+                self._learn(device)
+
+    def _learn(self, device: Report) -> None:
+        path = path_of(device, "path")
+        if path:
+            self._receiver(path).learn(device)
+
+    def _follow_plug(self, receiver: Receiver) -> None:
+        is_there = self._is_there(receiver.path)
+        # a path that was never seen may be hidden from this process alone
+        receiver.was_there |= is_there
+        is_missing = receiver.was_there and not is_there
+        if receiver.is_plugged and (is_missing or not receiver.is_open):
+            receiver.is_plugged = False
+            self._choice.gone(receiver.path)
+        elif not receiver.is_plugged and not is_missing:
+            # gpsd 3.22 opens a device again only when somebody watches anew
+            receiver.is_plugged = receiver.is_open = True
+            self._wants_watch = True
 
     def _silence(self) -> GpsLostError:
         wanted = self._settings.device

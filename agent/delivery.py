@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
-from agent.account import books, flash_bytes_written, process_age_s, read_last_run
+from agent.account import books, flash_bytes_written, process_age_s
 from agent.budgets import Budget, Budgets
 from agent.config import BrokerSettings, BudgetSettings, DeliverySettings, OutboxSettings
 from agent.engine.rate import Rate
-from agent.errors import StateError
 from agent.outbox import Eviction, Kind, Message, Outbox, Store, Untimed
-from agent.outbox.run_drops import DropTotal as Dropped
 from agent.ports import Clock, Exchange, TimeBase, Transport
 from agent.publisher import OutboxWriter, Publisher, PublisherLimits, PublisherThread
+from agent.state_lock import StateLock
+from agent.statuses import Statuses, told
 from agent.time_watch import TimeWatch
 from agent.transport import make_transport
 from agent.transport.endpoint import Will
 from contract import (
-    DropTotal,
     Event,
     MessageKind,
-    PreviousRun,
     Sample,
-    Status,
     TimeQuality,
     Topics,
     VehicleState,
@@ -38,9 +34,6 @@ from contract import (
 LOG = logging.getLogger("agent.delivery")
 
 OUTBOX_FILE: Final = "outbox.db"
-STATUS_DROPS: Final = 16
-"""Totals in a status: about 2 KB; the others were told by events."""
-
 _MEGABYTE: Final = 1_000_000
 _DAY_S: Final = 86_400.0
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -79,12 +72,9 @@ class Delivery:
         self._run_id = run_id
         self._state_dir = state_dir
         self._software_version = software_version
+        self._lock = StateLock(state_dir)
         self._topics = Topics(vehicle_id, delivery.basic_ingest_prefix or None)
-        self._rate: Rate | None = None
-        self._last_sequence = 0
-        self._previous_run: PreviousRun | None = None
         self._first_publish_s: float | None = None
-        self._lock_file: IO[bytes] | None = None
         self._started = False
         self._stopped = False
         self.outbox = Outbox(
@@ -94,6 +84,13 @@ class Delivery:
             flush_interval_s=outbox.flush_interval_s,
             eviction=Eviction(max_bytes=_max_bytes(outbox), max_age_s=_max_age_s(outbox)),
             untimed=Untimed(run_id, boot_id, clock.base()),
+        )
+        self._statuses = Statuses(
+            clock=clock,
+            outbox=self.outbox,
+            vehicle_id=vehicle_id,
+            run_id=run_id,
+            software_version=software_version,
         )
         self._transport: Transport = transport or make_transport(
             broker, clock=clock, client_id=vehicle_id, make_will=self._make_will
@@ -133,12 +130,12 @@ class Delivery:
         Raises:
             StateError: the state directory cannot be used, or another agent uses it.
         """
-        self._take_state_dir()
+        self._lock.take()
         self._started = True
         self.outbox.open()
         self.budgets.start()
         self.time_watch.look()
-        self._previous_run = self._find_previous_run()
+        self._statuses.find_previous_run(self._state_dir)
         self._publisher_thread.start()
         self._writer_thread.start()
 
@@ -155,12 +152,11 @@ class Delivery:
         self._writer_thread.stop()
         self._finish_restamping()
         self.time_watch.stop()
-        self.outbox.close(self._last_sequence)
-        farewell = encode(self._make_status(VehicleState.OFFLINE))
+        self.outbox.close(self._statuses.last_sequence)
+        farewell = encode(self._statuses.make(VehicleState.OFFLINE))
         self._transport.close((self._topics.topic(MessageKind.STATUS), farewell))
         self.budgets.stop()
-        if self._lock_file is not None:
-            self._lock_file.close()
+        self._lock.release()
         left = self.outbox.waiting()
         LOG.info(
             "delivery ended, %s", f"{left} messages wait in the outbox" if left else "all sent"
@@ -196,7 +192,7 @@ class Delivery:
     def _record(self, kind: Kind, message: Sample | Event) -> None:
         trusted = message.time_quality is not TimeQuality.UNSYNCED
         taken_ms = int((message.timestamp - _EPOCH).total_seconds() * 1000) if trusted else None
-        self._last_sequence = message.sequence
+        self._statuses.last_sequence = message.sequence
         if trusted and self.outbox.waits_for_time:
             self.time_watch.look()
         self.outbox.put(
@@ -213,7 +209,7 @@ class Delivery:
 
     def set_rate(self, rate: Rate) -> None:
         """The sampling rate changed; the next status says so, soon."""
-        self._rate = rate
+        self._statuses.rate = rate
         self.publisher.request_status()
 
     # --- what others ask -----------------------------------------------------------
@@ -228,19 +224,20 @@ class Delivery:
 
     def take_unreported_drops(self) -> list[dict[str, Any]]:
         """Drops by reason since the last call, of earlier runs too; for a ``dropped`` event."""
-        totals = _told(self.outbox.take_unreported_drops())
+        totals = told(self.outbox.take_unreported_drops())
         return [total.model_dump(mode="json", exclude_none=True) for total in totals]
 
     def account(self) -> dict[str, Any]:
         """The delivery's half of the account; from any thread."""
+        previous_run = self._statuses.previous_run
         return {
             "vehicle_id": self._vehicle_id,
             "run_id": self._run_id,
             "software_version": self._software_version,
             "connected": self.publisher.connected and not self._stopped,
             **books(self.outbox.tally()),
-            "last_sequence": self._last_sequence,
-            "previous_run": self._previous_run.model_dump() if self._previous_run else None,
+            "last_sequence": self._statuses.last_sequence,
+            "previous_run": previous_run.model_dump() if previous_run else None,
             "time_quality": self._clock.quality().value,
             "waits_for_time": self.time_watch.holds,
             "publishes": self.publisher.publishes,
@@ -267,93 +264,22 @@ class Delivery:
         """Whether waiting helps: what the data budget holds back is left for the next day."""
         return self.outbox.anything_to_send() and not self.publisher.holds_back
 
-    def _take_state_dir(self) -> None:
-        path = self._state_dir / "agent.lock"
-        try:
-            self._state_dir.mkdir(parents=True, exist_ok=True)
-            lock_file = path.open("ab")
-        except OSError as error:
-            raise StateError(
-                f"state.dir: cannot use {self._state_dir}: {error.strerror}",
-                hint="Create it and give it to the user that the agent runs as.",
-            ) from error
-        try:
-            fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            lock_file.close()
-            raise StateError(
-                f"state.dir: another agent uses {self._state_dir}",
-                hint="Stop it first, or give this one a state.dir of its own.",
-            ) from None
-        self._lock_file = lock_file
-
     def _finish_restamping(self) -> None:
         """The boot may end next, and what it leaves without a time is flagged for ever."""
         deadline_s = self._clock.monotonic_s() + _FINISH_S
         while self._clock.monotonic_s() < deadline_s and self.outbox.restamp():
             pass
 
-    def _find_previous_run(self) -> PreviousRun | None:
-        ended = read_last_run(self._state_dir)  # written last of all, by a run that ends in order
-        known = [run for run in (self.outbox.previous_run, ended) if run]
-        if not known:
-            return None
-        run_id = known[0][0]  # the outbox notes each start, so it knows of a run that crashed
-        last_sequence = max(sequence for run, sequence in known if run == run_id)
-        orderly = ended is not None and ended[0] == run_id
-        return PreviousRun(
-            run_id=run_id,
-            last_sequence=last_sequence,
-            unflushed_s=0.0 if orderly else self.outbox.flush_interval_s,
-        )
-
     def _note_first_ack(self) -> None:
         self._first_publish_s = round(process_age_s(), 3)
 
     def _make_will(self) -> Will:
-        status = self._make_status(VehicleState.OFFLINE)
+        status = self._statuses.make(VehicleState.OFFLINE)
         topic = self._topics.topic(MessageKind.STATUS)
         return Will(topic, encode(status), self._topics.may_retain())
 
     def _make_online_status(self) -> bytes:
-        return encode(self._make_status(VehicleState.ONLINE))
-
-    def _make_status(self, state: VehicleState) -> Status:
-        base, rate = self._clock.base(), self._rate
-        tally = self.outbox.tally()
-        acknowledged = sum(tally.acknowledged.values()) + tally.inherited_acknowledged
-        return Status(
-            vehicle_id=self._vehicle_id,
-            run_id=self._run_id,
-            state=state,
-            timestamp=base.at(self._clock.monotonic_s()),
-            time_quality=base.quality,
-            software_version=self._software_version,
-            mode=rate.mode if rate else None,
-            wanted_mode=rate.wanted if rate else None,
-            limited_by=rate.limited_by if rate else None,
-            sample_interval_s=rate.interval_s if rate else None,
-            last_sequence=self._last_sequence,
-            acknowledged_messages=acknowledged,
-            backlog_messages=tally.waiting,
-            dropped_messages=tally.dropped or None,
-            drops=_told(self.outbox.drop_totals())[-STATUS_DROPS:] or None,
-            previous_run=self._previous_run,
-        )
-
-
-def _told(totals: Iterable[Dropped]) -> tuple[DropTotal, ...]:
-    """In the contract's form."""
-    return tuple(
-        DropTotal(
-            run_id=total.run_id or None,
-            reason=total.reason,
-            total_messages=total.messages,
-            first_sequence=total.first or None,
-            last_sequence=total.last or None,
-        )
-        for total in totals
-    )
+        return encode(self._statuses.make(VehicleState.ONLINE))
 
 
 def _max_bytes(outbox: OutboxSettings) -> int:

@@ -16,10 +16,9 @@ from agent.control import ask
 from agent.doctor.programs import ask as ask_program
 from agent.doctor.programs import read_text
 from agent.errors import ControlError
+from agent.state_lock import LOCK_FILE
 
 UNIT: Final = "milepost-agent.service"
-LOCK_FILE: Final = "agent.lock"
-"""Held by the agent while it runs (``agent.delivery``)."""
 
 
 class Running(Enum):

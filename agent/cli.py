@@ -31,6 +31,7 @@ class LazyGroup(click.Group):
         "outbox": "agent.outbox_cli",
         "preset": "agent.preset_cli",
         "status": "agent.control",
+        "watch": "agent.watch.cli",
     }
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -54,7 +55,7 @@ Examples:
   milepost-agent check-config --config agent.toml
   milepost-agent doctor --config agent.toml
   milepost-agent run --config agent.toml
-  milepost-agent status --config agent.toml
+  milepost-agent watch --config agent.toml
 """,
 )
 @click.version_option(package_name="milepost", prog_name=PROGRAM)

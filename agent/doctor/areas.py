@@ -15,6 +15,8 @@ from agent.doctor import (
     config_file,
     disk,
     gps,
+    gps_daemon,
+    gps_port,
     modules,
     permissions,
     service,
@@ -27,16 +29,20 @@ from agent.host import boottime_s
 
 @dataclass(frozen=True, slots=True)
 class Area:
-    """What is looked at together; ``module`` has its ``gather`` and ``check``."""
+    """What is looked at together; ``module`` has its ``gather`` and ``check``.
+
+    ``parts`` are further modules with kinds of its findings.
+    """
 
     name: str
     about: str
     module: ModuleType
+    parts: tuple[ModuleType, ...] = ()
 
     @property
     def kinds(self) -> list[Kind]:
         """Every finding that it can make."""
-        return kinds_of(self.module)
+        return [kind for module in (self.module, *self.parts) for kind in kinds_of(module)]
 
     def gather(self, subject: Subject) -> Any:
         """Its facts."""
@@ -52,7 +58,12 @@ AREAS: Final = {
     for area in (
         Area("config", "the config file, and the DBC files that it names", config_file),
         Area("service", "systemd's service, and what the running agent says of itself", service),
-        Area("gps", "gpsd or the serial port, the receiver, its fix", gps),
+        Area(
+            "gps",
+            "gpsd or the serial port, the receiver, its fix",
+            gps,
+            (gps_daemon, gps_port),
+        ),
         Area("can", "the CAN interfaces, their state, the frames on them", can_bus),
         Area("modules", "the kernel modules that the buses need", modules),
         Area("clock", "who sets the system's clock, and what keeps it", clock),

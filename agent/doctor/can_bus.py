@@ -1,24 +1,17 @@
-"""CAN: does each interface exist and run, do frames come, and are the mapped ones among them.
-
-Listening disturbs nobody: a second socket on the interface, and nothing is sent.
-"""
+"""CAN: does each interface exist and run, do frames come, and are the mapped ones among them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, Final
 
-from agent.config import CanSettings
+from agent.doctor.can_listen import BusFacts, Facts, gather
 from agent.doctor.finding import Finding, Kind, Severity
-from agent.doctor.links import Link, links
-from agent.doctor.programs import read_text
-from agent.doctor.subject import Subject
-from agent.errors import AgentError
-from agent.host import boottime_s
-from agent.sources.can_id import IdFilter, can_id
+from agent.doctor.links import Link
+from agent.sources.can_id import IdFilter
 
-LISTEN_S: Final = 3.0
+__all__ = ["check", "gather"]
+
 TOLD_IDS: Final = 6
 USUAL_BITRATE: Final = 500_000
 
@@ -162,50 +155,11 @@ SOME_MISSING: Final = Kind(
 GOOD: Final = Kind(
     "can-good",
     Severity.OK,
-    "{channel}{bitrate}: {frames} frames in {listen_s:.1f} s, mapped ones too",
+    "{channel}{bitrate} {frames} frames in {listen_s:.1f} s, mapped ones too",
 )
-
-
-@dataclass(frozen=True, slots=True)
-class BusFacts:
-    """One bus; ``known`` are the CAN interfaces of the board."""
-
-    channel: str
-    interface: str = "socketcan"
-    fd: bool = False
-    link: Link | None = None
-    known: tuple[str, ...] = ()
-    ip_found: bool = True
-    mapped: frozenset[IdFilter] = frozenset()
-    map_error: str = ""
-    frames: int = 0
-    error_frames: int = 0
-    seen: frozenset[IdFilter] = frozenset()
-    listen_s: float = 0.0
-    listen_error: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """All buses, and the board's name as its device tree tells it."""
-
-    buses: tuple[BusFacts, ...]
-    model: str = ""
-    config_file: str = ""
-
-
-def gather(subject: Subject) -> Facts:
-    """Look at the interfaces and listen to all buses at once."""
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415  only here
-
-    model = read_text("/proc/device-tree/model") or ""
-    buses = subject.parts.can
-    if not buses:
-        return Facts((), model, str(subject.config_file))
-    known = links()
-    with ThreadPoolExecutor(len(buses), "doctor-can") as pool:
-        found = tuple(pool.map(lambda bus: _gather_bus(bus, known), buses))
-    return Facts(found, model, str(subject.config_file))
+LINK_GOOD: Final = Kind(
+    "can-link-good", Severity.OK, "{channel}{bitrate} is up; nothing is mapped on it, it is asked"
+)
 
 
 def check(facts: Facts) -> Iterator[Finding]:
@@ -223,7 +177,10 @@ def check(facts: Facts) -> Iterator[Finding]:
             if broken:
                 continue
         yield from _degraded_link(bus)
-        yield from _traffic(bus)
+        if bus.is_mapped:
+            yield from _traffic(bus)
+        else:
+            yield LINK_GOOD(channel=bus.channel, bitrate=_rate(bus.link))
 
 
 def _broken_link(bus: BusFacts, model: str) -> Iterator[Finding]:
@@ -284,74 +241,18 @@ def _traffic(bus: BusFacts) -> Iterator[Finding]:
     else:
         if missing:
             yield SOME_MISSING(**values, missing=_ids(missing))
-        rate = f", {bus.link.bitrate} bit/s" if bus.link and bus.link.bitrate else ""
-        yield GOOD(**values, frames=bus.frames, bitrate=rate)
+        yield GOOD(**values, frames=bus.frames, bitrate=_rate(bus.link))
 
 
 def _told(link: Link | None) -> str:
     return f"{link.bitrate} bit/s" if link and link.bitrate else "not known here"
 
 
+def _rate(link: Link | None) -> str:
+    return f", {link.bitrate} bit/s," if link and link.bitrate else ""
+
+
 def _ids(ids: frozenset[IdFilter]) -> str:
     told = [one.told() for one in sorted(ids)]
     more = f" and {len(told) - TOLD_IDS} more" if len(told) > TOLD_IDS else ""
     return ", ".join(told[:TOLD_IDS]) + more
-
-
-def _gather_bus(bus: CanSettings, known: dict[str, Link] | None) -> BusFacts:
-    facts: dict[str, Any] = {
-        "channel": bus.channel,
-        "interface": bus.interface,
-        "fd": bus.fd,
-        "link": (known or {}).get(bus.channel) if bus.interface == "socketcan" else None,
-        "known": tuple(name for name, link in (known or {}).items() if link.is_can),
-        "ip_found": known is not None,
-    }
-    facts |= _mapped(bus)
-    link = facts["link"]
-    if bus.interface == "socketcan" and known is not None and (link is None or not link.is_up):
-        return BusFacts(**facts)
-    return BusFacts(**facts, **_listen(bus, facts["mapped"]))
-
-
-def _mapped(bus: CanSettings) -> dict[str, Any]:
-    from agent.sources.can_setup import load_signal_map  # noqa: PLC0415  only with CAN
-
-    try:
-        signals = load_signal_map(bus)
-    except AgentError as error:
-        return {"map_error": error.message, "mapped": frozenset()}
-    return {"mapped": frozenset(signals.filters())}
-
-
-def _listen(bus: CanSettings, mapped: frozenset[IdFilter]) -> dict[str, Any]:
-    """Listen until every mapped id was seen, or the time is up."""
-    import can  # noqa: PLC0415  likewise
-
-    seen: set[IdFilter] = set()
-    frames = error_frames = 0
-    started_s = boottime_s()
-    try:
-        with can.Bus(
-            interface=bus.interface, channel=bus.channel, fd=bus.fd, **bus.options
-        ) as opened:
-            while (left_s := started_s + LISTEN_S - boottime_s()) > 0:
-                message = opened.recv(left_s)
-                if message is None or message.is_remote_frame:
-                    continue
-                if message.is_error_frame:
-                    error_frames += 1
-                    continue
-                frames += 1
-                identifier = can_id(message.arbitration_id, extended=message.is_extended_id)
-                seen.update(one for one in mapped if one.passes(identifier))
-                if mapped and mapped <= seen:
-                    break
-    except Exception as error:  # noqa: BLE001  each interface raises its own kinds
-        return {"listen_error": str(error) or type(error).__name__}
-    return {
-        "frames": frames,
-        "error_frames": error_frames,
-        "seen": frozenset(seen),
-        "listen_s": boottime_s() - started_s,
-    }

@@ -176,7 +176,7 @@ def _troubles(account: dict[str, Any], config_file: str) -> Iterator[Finding]:
         yield DROPPED(reasons=reasons, file=config_file)
     for fault in account.get("faults", ()):
         source = fault["code"].removeprefix("source:")
-        if source != fault["code"] and source != "gps":  # that one is the GPS area's
+        if source != fault["code"] and not source.startswith("gps"):  # those are the GPS area's
             yield FAULT(source=source, lasts_s=fault["lasts_s"], reason=fault["reason"])
     if account.get("limited_by"):
         yield LIMITED(

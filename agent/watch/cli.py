@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
+from rich.console import Console, ConsoleDimensions
 from rich.live import Live
 
 from agent.cli_common import config_option, fail
@@ -115,7 +115,9 @@ def _draw(runtime_dir: Path, first: Look, interval_s: float) -> None:
         Live(console=console, screen=True, auto_refresh=False) as live,
     ):
         while True:
-            width, height = console.size
+            # asked each time: rich would go by $COLUMNS, which some shells set once and for all
+            width, height = os.get_terminal_size(sys.stdout.fileno())
+            console.size = ConsoleDimensions(width, height)
             rates = rates_between(before, now)
             live.update(
                 picture(now.account, rates, width=width, height=height, silent=silent), refresh=True

@@ -52,7 +52,7 @@ def picture(
     rows: Rows = [(name, Text(value)) for name, value in signals]
     if width < TWO_COLUMNS_FROM or height is None:
         everything, _ = _panel("Last sample", rows or [("", _dim("nothing mapped yet"))])
-        return Group(head, *(panel for panel, _ in left), everything, bottom)
+        return Group(head, *(panel for panel, _ in left), bottom, everything)
     body_rows = max(3, height - 1 - bottom_rows)
     rows = _cut(rows or [("", _dim("no signal yet"))], body_rows - FRAME_ROWS)
     layout = Layout()
@@ -153,7 +153,7 @@ def _budgets(budgets: Mapping[str, Any]) -> Text:
         used, cap = budgets[name]["used_bytes"], budgets[name]["cap_bytes"]
         if used is None:
             continue
-        told = words.size(used) + (f" ({100 * used / cap:.0f} %)" if cap else "")
+        told = words.size(used) + (f" {100 * used / cap:.0f} %" if cap and 10 * used > cap else "")
         style = "yellow" if budgets[name]["stage"] != "within" else ""
         text.append(f"{', ' if text else ''}{name} ")
         text.append(told, style=style)
@@ -161,23 +161,27 @@ def _budgets(budgets: Mapping[str, Any]) -> Text:
 
 
 def _buses(account: Mapping[str, Any], rates: Rates | None, height: int | None) -> Rows:
-    rows: Rows = []
-    lost = {
-        fault["code"].removeprefix("source:can:")
-        for fault in account.get("faults", ())
-        if fault["code"].startswith("source:can:")
-    }
-    for bus in account.get("can", ()):
-        channel = bus["channel"]
-        rate = rates.buses.get(channel) if rates else None
-        told = f"{rate.frames_per_s:.0f} frames/s" if rate else f"{bus['frames']} frames"
-        text = Text(told, style="red" if channel in lost else "")
-        text.append(f", {bus['dropped']} dropped", style="yellow" if bus["dropped"] else "default")
-        if channel in lost:
-            text.append(", lost", style="red")
-        rows.append((channel, text))
+    rows: Rows = [(bus["channel"], _bus(bus, rates)) for bus in account.get("can", ())]
+    rows += [(f"OBD {one['channel']}", _asked(one)) for one in account.get("obd", ())]
     rows = rows or [("", _dim("no bus in the config"))]
     return _cut(rows, None if height is None else BUS_ROWS)
+
+
+def _bus(bus: Mapping[str, Any], rates: Rates | None) -> Text:
+    rate = rates.buses.get(bus["channel"]) if rates else None
+    text = Text(f"{rate.frames_per_s:.0f} frames/s" if rate else f"{bus['frames']} frames")
+    if bus.get("state") not in {None, "error-active"}:
+        text = Text(bus["state"], style="red")
+    dropped = bus.get("kernel_dropped", 0) + bus.get("controller_overflows", 0)
+    text.append(f", {dropped} dropped", style="yellow" if dropped else "")
+    if bus["dropped"]:
+        text.append(f", {bus['dropped']} bad", style="yellow")
+    return text
+
+
+def _asked(obd: Mapping[str, Any]) -> Text:
+    ecus = ", ".join(obd["ecus"]) or "no ECU yet"
+    return Text(f"{obd['state']}, {ecus}, {obd['answered']} of {obd['requests']} answered")
 
 
 def _faults(account: Mapping[str, Any], silent: str) -> Rows:

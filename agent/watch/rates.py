@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Final
+
+_DROPS: Final = ("kernel_dropped", "controller_overflows")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,8 @@ def _bus_rates(
     return {
         bus["channel"]: BusRates(
             (bus["frames"] - earlier[bus["channel"]]["frames"]) / span_s,
-            (bus["dropped"] - earlier[bus["channel"]]["dropped"]) / span_s,
+            sum(bus.get(name, 0) - earlier[bus["channel"]].get(name, 0) for name in _DROPS)
+            / span_s,
         )
         for bus in now.get("can", ())
         if bus["channel"] in earlier

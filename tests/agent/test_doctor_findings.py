@@ -10,15 +10,20 @@ from pathlib import Path
 
 import pytest
 
+from agent.config import GpsSource
 from agent.doctor import (
     areas,
     broker,
+    broker_dial,
     can_bus,
+    can_listen,
     certificate,
     clock,
     config_file,
     disk,
     gps,
+    gps_daemon,
+    gps_port,
     modules,
     permissions,
     reference,
@@ -77,9 +82,8 @@ def running(**fields):
     return systemd(UNIT, Running.YES, account(**fields))
 
 
-def gpsd(**fields):
+def gpsd(faults=(), **fields):
     good = {
-        "source": "gpsd",
         "host": "127.0.0.1",
         "port": 2947,
         "receivers": ("/dev/ttyACM0",),
@@ -91,7 +95,13 @@ def gpsd(**fields):
         "watched_s": 1.0,
         "off": timedelta(seconds=0.4),
     }
-    return gps.Facts(**good | fields)
+    return gps.Facts(GpsSource.GPSD, faults, daemon=gps_daemon.Facts(**good | fields))
+
+
+def serial(heard=None, **fields):
+    counted = {"baud": 9600, "sentences": 40, "fixes": 3, "satellites_in_view": 12}
+    told = None if heard is None else counted | heard
+    return gps.Facts(GpsSource.SERIAL, port=gps_port.Facts("/dev/ttyAMA0", heard=told, **fields))
 
 
 PACK = by_id(0x100, extended=False)
@@ -116,7 +126,7 @@ def bus(model="", **fields):
         "seen": frozenset({PACK}),
         "listen_s": 3.0,
     }
-    return can_bus.Facts((can_bus.BusFacts(**good | fields),), model, "agent.toml")
+    return can_listen.Facts((can_listen.BusFacts(**good | fields),), model, "agent.toml")
 
 
 def link(**fields):
@@ -186,7 +196,7 @@ def dial(**fields):
         "vehicle_id": "van-1",
         "took_s": 0.2,
     }
-    return broker.Facts(**good | fields)
+    return broker_dial.Facts(**good | fields)
 
 
 CASES = {
@@ -213,20 +223,29 @@ CASES = {
     "agent-limited": (service, running(limited_by="data", wanted_mode="in_trip")),
     "agent-good": (service, running()),
     "gps-not-checked": (gps, gps.Facts(None)),
-    "gps-off": (gps, gps.Facts("none")),
+    "gps-off": (gps, gps.Facts(GpsSource.NONE)),
     "gps-gpsd-unreachable": (gps, gpsd(unreachable="Connection refused")),
     "gps-not-gpsd": (gps, gpsd(foreign="no JSON")),
     "gps-no-receiver": (gps, gpsd(receivers=(), ports=("/dev/ttyACM0", "/dev/ttyUSB1"))),
-    "gps-other-receiver": (gps, gpsd(device="/dev/ttyS9")),
+    "gps-other-receiver": (gps, gpsd(devices=("/dev/ttyS9",))),
     "gps-receiver-silent": (gps, gpsd(mode=0)),
     "gps-no-fix": (gps, gpsd(mode=1, used=0)),
     "gps-stale-fix": (gps, gpsd(watched_s=2.6, last_fix="2026-06-01T12:00:00.000Z")),
     "gps-clock-differs": (gps, gpsd(off=timedelta(weeks=-1024))),
     "gps-2d": (gps, gpsd(mode=2)),
     "gps-few-satellites": (gps, gpsd(used=4)),
-    "gps-agent-lost-it": (gps, gpsd(fault=("no word of the receiver for 15 s", 61.0))),
+    "gps-agent-fault": (
+        gps,
+        gpsd([{"code": "source:gps", "reason": "the receiver says nothing", "lasts_s": 61.0}]),
+    ),
     "gps-good": (gps, gpsd()),
-    "can-none": (can_bus, can_bus.Facts(())),
+    "gps-port-absent": (gps, serial(is_there=False)),
+    "gps-port-refused": (gps, serial(refused="another program has it; is it gpsd?")),
+    "gps-port-silent": (gps, serial(silence="the receiver says nothing")),
+    "gps-port-no-fix": (gps, serial({"fixes": 0})),
+    "gps-port-busy": (gps, serial()),
+    "gps-port-good": (gps, serial({})),
+    "can-none": (can_bus, can_listen.Facts(())),
     "can-no-ip": (can_bus, bus(link=None, ip_found=False)),
     "can-no-vcan": (can_bus, bus(channel="vcan0", link=None)),
     "can-no-interface": (can_bus, bus(link=None, known=("can1",))),
@@ -247,6 +266,7 @@ CASES = {
     "can-no-mapped-frame": (can_bus, bus(seen=frozenset())),
     "can-some-missing": (can_bus, bus(mapped=frozenset({PACK, by_pgn(0x18FEF100)}))),
     "can-good": (can_bus, bus()),
+    "can-link-good": (can_bus, bus(is_mapped=False)),
     "modules-none-needed": (modules, modules.Facts(())),
     "modules-absent": (modules, modules.Facts(("can",), available=frozenset({"vcan"}))),
     "modules-not-loaded": (modules, modules.Facts(("can",), available=frozenset({"can"}))),

@@ -12,10 +12,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import date
-from functools import lru_cache
 from typing import Final, NamedTuple
 
 from agent.sources.accuracy import from_sigmas
+from agent.sources.nmea_fields import (
+    NmeaError,
+    calendar_date,
+    date_of,
+    integer,
+    number,
+    position,
+    time_of_day_ms,
+)
 
 MAX_SENTENCE_BYTES: Final = 512
 """NMEA allows 82; vendors' own have several hundred."""
@@ -35,14 +43,6 @@ _GNS_RANK: Final = "NSMEADPFR"
 
 _NOT_MEASURED: Final = frozenset("NMS")
 """Mode indicators of RMC and GLL: not valid, by hand, simulated."""
-
-
-_SAME: Final = 8
-"""A receiver says the same time and place in several sentences, and the date all day."""
-
-
-class NmeaError(ValueError):
-    """A sentence that cannot be used, e.g. its checksum is wrong; says why."""
 
 
 class Rmc(NamedTuple):
@@ -170,17 +170,17 @@ def parse(sentence: bytes) -> Sentence | None:
 
 def _rmc(fields: list[str]) -> Rmc:
     is_fix = fields[2] == "A" and (len(fields) < 13 or fields[12] not in _NOT_MEASURED)
-    lat, lon = _position(*fields[3:7])
-    knots = _number(fields[7], 0, MAX_SPEED_KMH / KNOT_KMH)
+    lat, lon = position(*fields[3:7])
+    knots = number(fields[7], 0, MAX_SPEED_KMH / KNOT_KMH)
     speed_kmh = None if knots is None else round(knots * KNOT_KMH, 3)
     return Rmc(
-        _time_ms(fields[1]), is_fix, lat, lon, speed_kmh, _number(fields[8], 0, 360),
-        _date(fields[9]),
+        time_of_day_ms(fields[1]), is_fix, lat, lon, speed_kmh, number(fields[8], 0, 360),
+        date_of(fields[9]),
     )  # fmt: skip
 
 
 def _gga(fields: list[str]) -> Gga:
-    return _gga_or_gns(fields, _integer(fields[6], 9) or 0)
+    return _gga_or_gns(fields, integer(fields[6], 9) or 0)
 
 
 def _gns(fields: list[str]) -> Gga:
@@ -189,50 +189,50 @@ def _gns(fields: list[str]) -> Gga:
 
 
 def _gga_or_gns(fields: list[str], quality: int) -> Gga:
-    lat, lon = _position(*fields[2:6])
+    lat, lon = position(*fields[2:6])
     return Gga(
-        _time_ms(fields[1]), quality, lat, lon, _integer(fields[7], 255),
-        _number(fields[8], 0, 1_000), _number(fields[9], -12_000, 100_000),
+        time_of_day_ms(fields[1]), quality, lat, lon, integer(fields[7], 255),
+        number(fields[8], 0, 1_000), number(fields[9], -12_000, 100_000),
     )  # fmt: skip
 
 
 def _gll(fields: list[str]) -> Gll:
     is_fix = fields[6] == "A" and (len(fields) < 8 or fields[7] not in _NOT_MEASURED)
-    lat, lon = _position(*fields[1:5])
-    return Gll(_time_ms(fields[5]), is_fix, lat, lon)
+    lat, lon = position(*fields[1:5])
+    return Gll(time_of_day_ms(fields[5]), is_fix, lat, lon)
 
 
 def _gst(fields: list[str]) -> Gst:
-    lat_m, lon_m = _number(fields[6], 0, 1e6), _number(fields[7], 0, 1e6)
+    lat_m, lon_m = number(fields[6], 0, 1e6), number(fields[7], 0, 1e6)
     if lat_m is None or lon_m is None:
-        return Gst(_time_ms(fields[1]), None)
-    return Gst(_time_ms(fields[1]), round(from_sigmas(lat_m, lon_m), 3))
+        return Gst(time_of_day_ms(fields[1]), None)
+    return Gst(time_of_day_ms(fields[1]), round(from_sigmas(lat_m, lon_m), 3))
 
 
 def _zda(fields: list[str]) -> Zda:
     day, month, year = fields[2:5]
     # before its first fix a receiver leaves the date empty or makes one up
     known = day and month and len(year) == 4 and "1980" <= year < "2100"
-    return Zda(_time_ms(fields[1]), _calendar_date(year, month, day) if known else None)
+    return Zda(time_of_day_ms(fields[1]), calendar_date(year, month, day) if known else None)
 
 
 def _gsa(fields: list[str]) -> Gsa:
-    return Gsa(_integer(fields[2], 3) or 1, _number(fields[16], 0, 1_000))
+    return Gsa(integer(fields[2], 3) or 1, number(fields[16], 0, 1_000))
 
 
 def _gsv(fields: list[str]) -> Gsv:
-    return Gsv(fields[0][:2], _integer(fields[3], 255) or 0)
+    return Gsv(fields[0][:2], integer(fields[3], 255) or 0)
 
 
 def _vtg(fields: list[str]) -> Vtg:
     if len(fields) > 9 and fields[9] in _NOT_MEASURED:
         return Vtg(None, None)
-    knots = _number(fields[5], 0, MAX_SPEED_KMH / KNOT_KMH)
+    knots = number(fields[5], 0, MAX_SPEED_KMH / KNOT_KMH)
     if knots is not None:
         speed_kmh: float | None = round(knots * KNOT_KMH, 3)
     else:
-        speed_kmh = _number(fields[7], 0, MAX_SPEED_KMH)
-    return Vtg(speed_kmh, _number(fields[1], 0, 360))
+        speed_kmh = number(fields[7], 0, MAX_SPEED_KMH)
+    return Vtg(speed_kmh, number(fields[1], 0, 360))
 
 
 def _txt(fields: list[str]) -> Txt:
@@ -252,75 +252,3 @@ _READERS: Final[dict[str, tuple[int, Callable[[list[str]], Sentence]]]] = {
     "TXT": (5, _txt),
 }
 """Kind: the least number of fields, the address included, and what reads them."""
-
-
-def _number(field: str, least: float, most: float) -> float | None:
-    """A number within its bounds; ``None`` where the receiver does not know it."""
-    # some receivers print 0NaN for a dilution that they cannot compute
-    if not field or field.endswith("NaN"):
-        return None
-    try:
-        value = float(field)
-    except ValueError:
-        raise NmeaError(f"{field[:20]!r} is no number") from None
-    if least <= value <= most:
-        return value
-    raise NmeaError(f"{field[:20]} is not between {least:g} and {most:g}")
-
-
-def _integer(field: str, most: int) -> int | None:
-    """As ``_number``, from 0, rounded: some receivers print ``08.0`` satellites."""
-    value = _number(field, 0, most)
-    return None if value is None else round(value)
-
-
-@lru_cache(_SAME)
-def _time_ms(field: str) -> int | None:
-    """``hhmmss.sss`` as milliseconds since midnight; 23:59:60 is a leap second."""
-    if not field:
-        return None
-    try:
-        hours, minutes, seconds = int(field[:2]), int(field[2:4]), float(field[4:])
-    except ValueError:
-        raise NmeaError(f"{field[:20]!r} is no time hhmmss") from None
-    if not (field[:6].isdigit() and hours < 24 and minutes < 60 and 0 <= seconds < 61):
-        raise NmeaError(f"there is no time {field[:20]!r}")
-    return hours * 3_600_000 + minutes * 60_000 + round(seconds * 1_000)
-
-
-@lru_cache(_SAME)
-def _date(field: str) -> date | None:
-    """``ddmmyy``; GPS time began in 1980, so 80 to 99 belong to the last century."""
-    if not field:
-        return None
-    day, month, year = field[:2], field[2:4], field[4:]
-    if len(year) != 2:
-        raise NmeaError(f"{field[:20]!r} is no date ddmmyy")
-    return _calendar_date(("19" if year >= "80" else "20") + year, month, day)
-
-
-def _calendar_date(year: str, month: str, day: str) -> date:
-    try:
-        # with many digits it would be an OverflowError
-        return date(int(year), int(month[:3]), int(day[:3]))
-    except ValueError:
-        raise NmeaError(f"there is no date {year[:9]}-{month[:9]}-{day[:9]}") from None
-
-
-@lru_cache(_SAME)
-def _position(lat: str, south: str, lon: str, west: str) -> tuple[float | None, float | None]:
-    """Latitude and longitude in degrees, north and east positive; both or neither."""
-    if not (lat or lon):
-        return None, None
-    return _angle(lat, south, "NS", 90), _angle(lon, west, "EW", 180)
-
-
-def _angle(field: str, side: str, sides: str, most: int) -> float:
-    try:
-        degrees, minutes = divmod(float(field), 100)
-    except ValueError:
-        raise NmeaError(f"{field[:20]!r} is no angle in degrees and minutes") from None
-    angle = degrees + minutes / 60
-    if not (0 <= angle <= most and minutes < 60 and side and side in sides):
-        raise NmeaError(f"{field[:20]} {side[:4]!r} is not on the Earth")
-    return -round(angle, 9) if side == sides[1] else round(angle, 9)

@@ -73,6 +73,8 @@ class EpochMerger:
         self._epoch = _Epoch()
         self._is_torn = True
         self._dates = _Dates()
+        self.repeats = False
+        """Whether a sentence with a fix came again with its time unchanged."""
 
     def feed(self, sentence: Sentence, received_s: float) -> FixReceived | None:
         """Take one sentence that came at a monotonic time; the fix that it brings to an end."""
@@ -117,13 +119,16 @@ class EpochMerger:
         if time_ms != epoch.time_ms:
             done = self._hand_out()
             self._epoch = epoch = _Epoch(time_ms, received_s)
+            self.repeats = False
         self._is_torn = False
         match sentence:
             case Rmc():
+                self.repeats |= sentence == epoch.rmc and sentence.is_fix
                 epoch.rmc = epoch.rmc or sentence
                 if sentence.date is not None and sentence.is_fix:
                     self._dates.learn(sentence.date, time_ms, received_s)
             case Gga():
+                self.repeats |= sentence == epoch.gga and not _denies(sentence)
                 epoch.gga = epoch.gga or sentence
             case Gll():
                 epoch.gll = epoch.gll or sentence

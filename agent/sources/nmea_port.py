@@ -138,25 +138,38 @@ class SerialSession:
             self.port.close()
 
 
+_UNPLUGGED: Final = frozenset({errno.ENOENT, errno.EIO, errno.ENXIO, errno.ENODEV})
+
 _REASONS: Final = {
     errno.ENOENT: "it is not there",
+    errno.EIO: "it was unplugged",
+    errno.ENXIO: "it was unplugged",
+    errno.ENODEV: "it was unplugged",
     errno.EACCES: "no permission; add the agent's user to the group dialout",
     errno.EBUSY: "another program has it; is it gpsd?",
     errno.EAGAIN: "another program has it; is it gpsd?",
     errno.ENOTTY: "it is no serial port",
-    errno.EIO: "it was unplugged",
-    errno.ENXIO: "it was unplugged",
-    errno.ENODEV: "it was unplugged",
 }
 
 
 def reason_of(error: BaseException) -> str:
     """One of ``PORT_ERRORS`` in words that say what to do."""
+    number = _number(error)
+    if number is None:
+        return str(error)
+    return _REASONS.get(number) or os.strerror(number)
+
+
+def was_unplugged(error: BaseException) -> bool:
+    """Whether one of ``PORT_ERRORS`` means that the port is not there any more."""
+    return _number(error) in _UNPLUGGED
+
+
+def _number(error: BaseException) -> int | None:
     number = getattr(error, "errno", None)
     if isinstance(error, termios.error) and error.args:
         number = error.args[0]
     if number is None:
         # pyserial hides some numbers in its text
-        found = [reason for known, reason in _REASONS.items() if os.strerror(known) in str(error)]
-        return found[0] if found else str(error)
-    return _REASONS.get(number) or os.strerror(number)
+        number = next((known for known in _REASONS if os.strerror(known) in str(error)), None)
+    return number

@@ -18,17 +18,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from agent.config import GpsSettings, UbloxCycle
-from agent.errors import SourceError
-from agent.inputs import Inbox, SourceChanged
-from agent.logs import StateLog
+from agent.inputs import FixReceived, Inbox
 from agent.ports import Clock
 from agent.sources.antenna import AntennaWatch
 from agent.sources.backoff import Backoff
+from agent.sources.gps_faults import Cause, GpsFaults, GpsLostError
 from agent.sources.nmea_baud import ENOUGH_NOISE_BYTES, LISTEN_S, BaudMemory, bauds_to_try
-from agent.sources.nmea_port import PORT_ERRORS, SerialSession, reason_of
+from agent.sources.nmea_port import PORT_ERRORS, SerialSession, reason_of, was_unplugged
 
-NAME: Final = "gps"
-ANTENNA_NAME: Final = "gps-antenna"
+LOOK_S: Final = 1.0
+"""The longest time between two looks at what is missing."""
 
 _log = logging.getLogger(__name__)
 
@@ -39,19 +38,20 @@ class NmeaSource:
     def __init__(
         self, settings: GpsSettings, inbox: Inbox, clock: Clock, memory: BaudMemory
     ) -> None:
+        now_s = clock.monotonic_s()
         self._settings = settings
         self._inbox = inbox
         self._clock = clock
         self._memory = memory
-        self._name = ", ".join(settings.serial.device)
-        self._state = StateLog(_log, f"GPS on {self._name}")
+        self._names = ", ".join(settings.serial.device)
+        self._faults = GpsFaults(settings, inbox, _log, f"GPS on {self._names}", now_s)
+        self._antenna = AntennaWatch(now_s)
         self._stopping = threading.Event()
         self._wake_reader, self._wake_writer = socket.socketpair()
         self._wake_writer.setblocking(False)  # noqa: FBT003  positional only
         self._thread: threading.Thread | None = None
         self._wanted_cycle_s: float | None = None
         self._working_since_s: float | None = None
-        self._antenna = AntennaWatch(clock.monotonic_s())
         self._session: SerialSession | None = None
 
     def start(self) -> None:
@@ -72,9 +72,10 @@ class NmeaSource:
         self._wake()
 
     def account(self) -> dict[str, Any]:
-        """The session's counters; from any thread. Empty between sessions."""
-        session = self._session
-        return {} if session is None else session.account()
+        """What is known of the receiver and its line; from any thread."""
+        session, cause = self._session, self._faults.cause
+        known = {"device": None} if session is None else session.account()
+        return {"lost": cause.value if cause else None, **known}
 
     def _wake(self) -> None:
         with contextlib.suppress(OSError):
@@ -86,9 +87,8 @@ class NmeaSource:
             self._working_since_s = None
             try:
                 self._serve()
-            except SourceError as error:
-                if self._state.failed(error.message):
-                    self._inbox.put(SourceChanged(NAME, available=False, reason=error.message))
+            except GpsLostError as lost:
+                self._faults.lost(lost.cause, lost.message)
                 wait_s = backoff.after_failure(
                     self._clock.monotonic_s(),
                     self._working_since_s,
@@ -100,14 +100,14 @@ class NmeaSource:
         """One session with the first port that speaks, until stopped.
 
         Raises:
-            SourceError: there is none, or it was lost.
+            GpsLostError: there is none, or it was lost.
         """
-        reasons: list[str] = []
+        failures: list[GpsLostError] = []
         for device in self._devices():
             try:
                 session = self._begin(device)
-            except SourceError as error:
-                reasons.append(error.message)
+            except GpsLostError as lost:
+                failures.append(lost)
                 continue
             if session is None:
                 return
@@ -115,12 +115,14 @@ class NmeaSource:
                 self._session = session
                 self._listen(session)
             except PORT_ERRORS as error:
-                raise SourceError(f"{device}: {reason_of(error)}") from None
+                raise _lost(device, error) from None
             finally:
                 self._session = None
                 session.close()
             return
-        raise SourceError("; ".join(reasons) or f"there is no {self._name}")
+        if not failures:
+            raise GpsLostError(Cause.NO_RECEIVER, f"there is no {self._names}")
+        raise GpsLostError(failures[0].cause, "; ".join(lost.message for lost in failures))
 
     def _devices(self) -> list[str]:
         """The ports that there are, in the order of the config."""
@@ -131,7 +133,7 @@ class NmeaSource:
         """Open a port and find its baud rate; ``None`` if told to stop meanwhile.
 
         Raises:
-            SourceError: it cannot be opened, or no receiver speaks on it.
+            GpsLostError: it cannot be opened, or no receiver speaks on it.
         """
         bauds = bauds_to_try(self._settings.serial.baud, self._memory.recall(device))
         session: SerialSession | None = None
@@ -148,9 +150,9 @@ class NmeaSource:
                     return None
                 if session.stream.bytes_read == 0:
                     break
-            raise SourceError(f"{device}: {session.silence()}")
+            raise GpsLostError(Cause.SILENT, f"{device}: {session.silence()}")
         except PORT_ERRORS as error:
-            raise SourceError(f"{device}: {reason_of(error)}") from None
+            raise _lost(device, error) from None
         finally:
             if session is not None:
                 session.close()
@@ -177,24 +179,21 @@ class NmeaSource:
         """Read until stopped.
 
         Raises:
-            SourceError: no sentence came for too long.
+            GpsLostError: no sentence came for too long.
             PORT_ERRORS: the port is gone.
         """
         heard_s = self._working_since_s = self._clock.monotonic_s()
-        heard = 0
         if self._settings.serial.ublox_cycle is UbloxCycle.TRIP:
             session.ask_receiver()
         while not self._stopping.is_set():
+            heard, fixes = session.stream.sentences, session.stream.fixes
+            self._take(session, LOOK_S)
+            now_s = self._clock.monotonic_s()
             if session.stream.sentences > heard:
-                heard, heard_s = session.stream.sentences, self._clock.monotonic_s()
-                if self._state.recovered():
-                    self._inbox.put(SourceChanged(NAME, available=True))
-            left_s = heard_s + self._settings.silent_after_s - self._clock.monotonic_s()
-            if left_s <= 0:
-                raise SourceError(f"{session.device}: {session.silence()}")
-            had_fixes = session.stream.fixes
-            self._take(session, left_s)
-            self._watch_antenna(session, has_fix=session.stream.fixes > had_fixes)
+                heard_s = now_s
+            elif now_s - heard_s >= self._settings.silent_after_s:
+                raise GpsLostError(Cause.SILENT, f"{session.device}: {session.silence()}")
+            self._look(session, now_s, had_fix=session.stream.fixes > fixes)
             cycle_s = session.apply_cycle(self._wanted_cycle_s)
             if cycle_s is not None:
                 _log.info("asked %s for a fix every %g s", session.device, cycle_s)
@@ -213,22 +212,26 @@ class NmeaSource:
             self._wake_reader.recv(64)
         if port in ready:
             for fix in session.read(self._clock.monotonic_s()):
-                self._inbox.put(fix)
+                self._hand_on(fix)
         elif not ready and session.is_mid_epoch:
             last = session.pause()
             if last is not None:
-                self._inbox.put(last)
+                self._hand_on(last)
 
-    def _watch_antenna(self, session: SerialSession, *, has_fix: bool) -> None:
-        now_s = self._clock.monotonic_s()
-        if not self._antenna.observe(session.stream.antenna, now_s, has_fix=has_fix):
-            return
-        fault = self._antenna.fault
-        if fault is None:
-            _log.info("GPS antenna recovered")
-        else:
-            _log.warning("GPS antenna: %s", fault)
-        self._inbox.put(SourceChanged(ANTENNA_NAME, available=fault is None, reason=fault or ""))
+    def _hand_on(self, fix: FixReceived) -> None:
+        if fix.is_new:
+            self._faults.found(self._clock.monotonic_s())
+        self._inbox.put(fix)
+
+    def _look(self, session: SerialSession, now_s: float, *, had_fix: bool) -> None:
+        self._faults.look(now_s, repeats=session.stream.repeats)
+        if self._antenna.observe(session.stream.antenna, now_s, has_fix=had_fix):
+            self._faults.antenna(self._antenna.fault)
+
+
+def _lost(device: str, error: BaseException) -> GpsLostError:
+    cause = Cause.REMOVED if was_unplugged(error) else Cause.UNREACHABLE
+    return GpsLostError(cause, f"{device}: {reason_of(error)}")
 
 
 def _expand(wanted: str) -> list[str]:

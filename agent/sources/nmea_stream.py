@@ -8,8 +8,9 @@ from typing import Any, Final
 
 from agent.inputs import FixReceived
 from agent.sources import antenna
-from agent.sources.nmea import Gsv, NmeaError, Sentence, Txt, parse
+from agent.sources.nmea import Gsv, Sentence, Txt, parse
 from agent.sources.nmea_epochs import EpochMerger
+from agent.sources.nmea_fields import NmeaError
 from agent.sources.nmea_frames import NOISE, UBX_SYNC, Framer
 
 _HIDES_NO_MOMENT: Final = re.compile(rb"\$..(?:GSA|GSV|VTG|TXT),", re.DOTALL)
@@ -59,6 +60,11 @@ class NmeaStream:
         if fix is not None:
             self.fixes += fix.is_new
         return fix
+
+    @property
+    def repeats(self) -> bool:
+        """Whether the receiver only says again what it said before."""
+        return self._merger.repeats
 
     def take_ubx(self) -> list[bytes]:
         """The UBX messages since the last time, whole and with sound checksums."""

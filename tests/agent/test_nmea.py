@@ -17,7 +17,6 @@ from agent.sources.nmea import (
     Gsa,
     Gst,
     Gsv,
-    NmeaError,
     Rmc,
     Txt,
     Vtg,
@@ -25,6 +24,7 @@ from agent.sources.nmea import (
     checksum,
     parse,
 )
+from agent.sources.nmea_fields import NmeaError
 from agent.sources.nmea_frames import MAX_UBX_PAYLOAD, NOISE, Framer, ubx_message
 from agent.sources.nmea_stream import NmeaStream
 from agent.sources.nmea_ublox import CFG_RATE, MON_VER, QUESTIONS, UbloxReceiver

@@ -85,7 +85,7 @@ def test_a_port_that_is_unplugged_and_plugged_in_again_is_told_once_each(line, s
         take(inbox, FixReceived)
         line.unplug()
         lost = take(inbox, SourceChanged)
-        assert (lost.source, lost.available) == ("gps", False)
+        assert (lost.source, lost.available, lost.cause) == ("gps", False, "removed")
         assert "unplugged" in lost.reason
         time.sleep(1.5)
         line.plug()
@@ -118,9 +118,21 @@ def test_a_receiver_that_falls_silent_is_told(line, start):
     with speaking(line, bursts(600), 0.1):
         take(inbox, FixReceived)
     lost = take(inbox, SourceChanged)
-    assert not lost.available
+    assert (lost.available, lost.cause) == (False, "silent")
     assert "says nothing" in lost.reason
     with speaking(line, bursts(600), 0.1):
+        assert take(inbox, SourceChanged).available
+
+
+def test_a_fix_that_is_only_repeated_is_stale_and_is_not_sent_as_new(line, start):
+    source, inbox = start(line.link, silent_after_s=1)
+    with speaking(line, bursts(1), 0.1):
+        take(inbox, FixReceived)
+        lost = take(inbox, SourceChanged)
+        assert (lost.source, lost.cause) == ("gps", "stale")
+        assert source.account()["lost"] == "stale"
+        assert inbox.get(0.5) is None
+    with speaking(line, bursts(600)[1:], 0.1):
         assert take(inbox, SourceChanged).available
 
 
@@ -159,6 +171,7 @@ def test_what_is_no_serial_port_is_told(tmp_path, start):
         (PermissionError(errno.EACCES, "Permission denied"), "group dialout"),
         (termios.error(errno.EIO, "Input/output error"), "unplugged"),
         (SerialException("Could not configure port: (5, 'Input/output error')"), "unplugged"),
+        (OSError(errno.ENODEV, "ready to be read"), "unplugged"),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), "Cannot allocate memory"),
         (ValueError("Failed to set custom baud rate (1234)"), "custom baud rate"),
     ],

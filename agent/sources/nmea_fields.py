@@ -77,15 +77,18 @@ def position(lat: str, south: str, lon: str, west: str) -> tuple[float | None, f
     """Latitude and longitude in degrees, north and east positive; both or neither."""
     if not (lat or lon):
         return None, None
-    return _angle(lat, south, "NS", 90), _angle(lon, west, "EW", 180)
+    return _angle(lat, 4, south, "NS", 90), _angle(lon, 5, west, "EW", 180)
 
 
-def _angle(field: str, side: str, sides: str, most: int) -> float:
+def _angle(field: str, digits: int, side: str, sides: str, most: int) -> float:
+    # all leading zeros must be there: two equal bytes that a line lost pass the checksum
+    if not field[:digits].isdigit() or field[digits : digits + 1] not in {".", ""}:
+        raise NmeaError(f"{field[:20]!r} is no angle in degrees and minutes")
     try:
         degrees, minutes = divmod(float(field), 100)
     except ValueError:
         raise NmeaError(f"{field[:20]!r} is no angle in degrees and minutes") from None
     angle = degrees + minutes / 60
-    if not (0 <= angle <= most and minutes < 60 and side and side in sides):
+    if not (angle <= most and minutes < 60 and side and side in sides):
         raise NmeaError(f"{field[:20]} {side[:4]!r} is not on the Earth")
     return -round(angle, 9) if side == sides[1] else round(angle, 9)

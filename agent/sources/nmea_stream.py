@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -12,9 +11,6 @@ from agent.sources.nmea import Gsv, Sentence, Txt, parse
 from agent.sources.nmea_epochs import EpochMerger
 from agent.sources.nmea_fields import NmeaError
 from agent.sources.nmea_frames import NOISE, UBX_SYNC, Framer
-
-_HIDES_NO_MOMENT: Final = re.compile(rb"\$..(?:GSA|GSV|VTG|TXT),", re.DOTALL)
-"""A bad sentence that begins so has no time anyway; any other may have begun a new moment."""
 
 UBX_KEPT: Final = 16
 
@@ -97,8 +93,8 @@ class NmeaStream:
             sentence = parse(frame)
         except NmeaError:
             self.bad_sentences += 1
-            if not _HIDES_NO_MOMENT.match(frame):
-                self._merger.tear()
+            # whatever it begins with: lost bytes may have joined it to one of a later moment
+            self._merger.tear()
             return None
         self.sentences += 1
         return sentence

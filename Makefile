@@ -51,6 +51,10 @@ test-network: $(STAMPS)/dev apt-packages ## the network's faults for minutes eac
 test-rig-network: rig-set-up ## the same vehicle with tc netem on its link
 	$(BIN)/python -m tests.rigs.board network --deadline $(RIG_DEADLINE_S) $(RIG_ARGS)
 
+.PHONY: test-rig-can
+test-rig-can: rig-set-up ## the same vehicle with SocketCAN: filters, bus down and up, flood, CAN FD
+	$(BIN)/python -m tests.rigs.board can --deadline $(RIG_DEADLINE_S) $(RIG_ARGS)
+
 .PHONY: rig-set-up
 rig-set-up: $(STAMPS)/dev
 	@.ci/apt-packages rig

@@ -53,9 +53,10 @@ _SIGNAL = re.compile(r"SG_\s+(\w+)")
 def take(data: bytes) -> None:
     FILE.write_bytes(data)
     names = list(dict.fromkeys(_SIGNAL.findall(data.decode("latin-1"))))[:8]
-    for name in names or ["Rpm"]:
+    # together, and where one of them is refused the first ones by themselves
+    for some in (names, *([name] for name in names[:2])):
         try:
-            tables = compile_in_process([FILE], [name])
+            tables = compile_in_process([FILE], some)
         except DbcError as error:
             str(error)
             continue
@@ -63,3 +64,5 @@ def take(data: bytes) -> None:
             assert 0 <= table.field.shift + table.field.length <= 8 * table.message_bytes
             for fill in (b"\x00", b"\x55", b"\xff"):
                 table.number(table.field.raw(fill * min(table.message_bytes, LONGEST_BYTES)))
+        if some is names:
+            break

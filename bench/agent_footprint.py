@@ -7,7 +7,7 @@ the agent is in the mode and lasts ``--duration`` seconds.
     python bench/agent_footprint.py --duration 120 --json
     python bench/agent_footprint.py --mode in_trip --can-share 0 --duration 60
 
-in_trip   the built-in drive; the vehicle is in use, its bus is awake (116 mapped frames/s)
+in_trip   the built-in drive at 5 fixes/s; in use, its bus is awake (116 mapped frames/s)
 normal    standing with the ignition on (the same bus), battery 60 %
 idle      parked, its bus asleep but for the battery (1 frame/s of each), battery 95 %
 saver     the same with 10 %
@@ -149,7 +149,15 @@ def vehicle(folder: Path, scene: Scene, share: float) -> Iterator[tuple[int, Can
     log = folder / "bus.candump"
     log.write_text(can_log(scene, share))
     options = {"hop_limit": 0, "port": 47_000 + os.getpid() % 10_000}
-    trace = TRACES / "default.nmea" if scene.is_driving else folder / "parked.nmea"
+    trace = folder / "parked.nmea"
+    if scene.is_driving:
+        trace = folder / "drive.nmea"
+        subprocess.run(
+            [sys.executable, "-m", "simulator", "synth", "--rate", "5", "--out", folder / "drive"],
+            cwd=ROOT,
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
     gps = GpsdServer(read_trace(trace), loop=True)
     can = CanPlayer(
         log, interface="udp_multicast", channel="239.74.163.9", options=options, loop=True

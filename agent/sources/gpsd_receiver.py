@@ -32,6 +32,8 @@ class Receiver:
         self.is_plugged = True
         self.was_there = False
         """Whether its path was seen to exist."""
+        self.wake_at_s: float | None = None
+        """When gpsd is asked again to open it, while it came back and did not speak yet."""
         self._first_cycles_s = first_cycles_s
         self._cycle_s = USUAL_CYCLE_S
         self._min_cycle_s: float | None = None

@@ -31,6 +31,8 @@ MAX_LINE_BYTES: Final = 65_536
 MAX_UNHEARD_BYTES: Final = 1_048_576
 """Received without one word of a receiver; gpsd sends a TPV at least once a cycle."""
 
+WAKE_AGAIN_S: Final = 3.0
+
 _log = logging.getLogger(__name__)
 
 
@@ -90,7 +92,7 @@ class GpsdSession:
         """
         ours = [one for one in self._receivers.values() if self._choice.is_eligible(one.path)]
         for receiver in ours:
-            self._follow_plug(receiver)
+            self._follow_plug(receiver, now_s)
         self._choice.choose(now_s)
         if ours and not any(one.is_plugged for one in ours):
             # to watch now would make gpsd 3.22 forget a device that it cannot open
@@ -147,6 +149,7 @@ class GpsdSession:
         if self.spoke_since_s is None:
             self.spoke_since_s = now_s
         receiver = self._receiver(path)
+        receiver.wake_at_s = None
         received = receiver.take_tpv(tpv, now_s)
         self.repeats = received is None and has_fix(tpv)
         if received is None:
@@ -177,7 +180,7 @@ class GpsdSession:
         if path:
             self._receiver(path).learn(device)
 
-    def _follow_plug(self, receiver: Receiver) -> None:
+    def _follow_plug(self, receiver: Receiver, now_s: float) -> None:
         is_there = self._is_there(receiver.path)
         # a path that was never seen may be hidden from this process alone
         receiver.was_there |= is_there
@@ -186,8 +189,12 @@ class GpsdSession:
             receiver.is_plugged = False
             self._choice.gone(receiver.path)
         elif not receiver.is_plugged and not is_missing:
-            # gpsd 3.22 opens a device again only when somebody watches anew
             receiver.is_plugged = receiver.is_open = True
+            receiver.wake_at_s = now_s
+        if receiver.is_plugged and receiver.wake_at_s is not None and now_s >= receiver.wake_at_s:
+            # gpsd 3.22 opens a device again only when somebody watches anew, and not before it
+            # has noticed that nothing comes from it any more
+            receiver.wake_at_s = now_s + WAKE_AGAIN_S
             self._wants_watch = True
 
     def _silence(self) -> GpsLostError:

@@ -79,14 +79,15 @@ class ScriptedGpsd:
 
 
 class RealGpsd:
-    """The real daemon, reading from a pseudo terminal that ``feed`` writes to."""
+    """The real daemon, reading from a pseudo terminal that ``feed`` writes to, or a ``device``."""
 
-    def __init__(self, gpsd, port):
+    def __init__(self, gpsd, port, *, device=None, read_only=True):
         self._master, self._slave = pty.openpty()
         tty.setraw(self._master)
         tty.setraw(self._slave)
-        self.device = os.ttyname(self._slave)
-        self._command = [gpsd, "-N", "-n", "-b", "-S", str(port), self.device]
+        self.device = device or os.ttyname(self._slave)
+        options = ["-N", "-n", "-b"] if read_only else ["-N", "-n"]
+        self._command = [gpsd, *options, "-S", str(port), self.device]
         self.port = port
         self._process = None
 

@@ -11,6 +11,7 @@ import threading
 import time
 import tty
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 SYNC = b"\xb5\x62"
 NAV_PVT = 0x0107
@@ -64,7 +65,7 @@ class UbloxReceiver:
             tty.setraw(end)
         self.device = os.ttyname(self._slave)
         # gpsd is nobody by the time it opens a device
-        os.chmod(self.device, 0o666)  # noqa: PTH101, S103  a pseudo terminal
+        Path(self.device).chmod(0o666)
         self.periods_ms = []
         self._accuracy_m = accuracy_m
         self._stopping = threading.Event()

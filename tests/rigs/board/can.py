@@ -13,7 +13,7 @@ import cantools
 
 from tests.rigs.board import recipe
 from tests.rigs.board.bench import plain
-from tests.rigs.board.errors import RigError
+from tests.rigs.board.errors import RigError, RunEndedError
 from tests.rigs.board.ledger import balance
 
 CONFIG = recipe.GUEST / "agent-can.toml"
@@ -308,6 +308,8 @@ def _checked(function, buses):
     check = functools.partial(Check, _promise(function))
     try:
         return check(function(buses), held=True)
+    except RunEndedError:
+        raise
     except (AssertionError, RigError) as error:
         return check(str(error) or repr(error), held=False)
 

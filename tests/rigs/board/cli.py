@@ -18,7 +18,7 @@ import click
 from tests.rigs.board import can, clock, network, power
 from tests.rigs.board import image as images
 from tests.rigs.board.bench import Bench
-from tests.rigs.board.errors import MissingProgramsError, RigError
+from tests.rigs.board.errors import MissingProgramsError, RigError, RunEndedError
 from tests.rigs.board.machine import accelerator
 
 OVERTIME_S = 300
@@ -201,7 +201,8 @@ def _on_signals(after_s=0):
     """Whatever ends the run, the guest and the broker end with it."""
 
     def end(number, frame):
-        raise RigError("the time bound has passed" if number == signal.SIGALRM else "interrupted")
+        reason = "the time bound has passed" if number == signal.SIGALRM else "interrupted"
+        raise RunEndedError(reason)
 
     for number in (signal.SIGALRM, signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)

@@ -7,3 +7,7 @@ class RigError(Exception):
 
 class MissingProgramsError(RigError):
     """This machine cannot run the rig, e.g. no QEMU; the run is skipped by name."""
+
+
+class RunEndedError(RigError):
+    """A signal or the time bound ended the run: no scenario goes on after it."""

@@ -35,12 +35,6 @@ from agent.sources.can_socket import SocketCanReader, open_socket
 GATHER_S: Final = 0.1
 """How long frames are left in the socket to gather; half of the fastest sampling interval."""
 
-GATHER_BUSY_S: Final = 0.03
-"""The same on a bus that gave a large burst: a full 500 kbit/s bus puts 120 frames into the
-socket meanwhile, and its buffer takes 300 at least."""
-
-BUSY_BURST: Final = 40
-
 HELD_S: Final = 2.0
 """How long a bus must work to count as recovered; one that flaps stays lost until then."""
 
@@ -57,6 +51,9 @@ class FrameReader(Protocol):
 
     drops: int
     """Frames that were dropped below, since it was opened."""
+
+    burst_frames: int
+    """Frames that may gather below, with room to spare."""
 
     def wait(self, wake: socket.socket, timeout_s: float | None) -> None:
         """Until frames, an error or ``wake`` are there, or the time is up."""
@@ -168,6 +165,7 @@ class CanSource:
 
     def _listen(self, reader: FrameReader, opened_s: float) -> None:
         drops_before = self._kernel_drops
+        taken_s = opened_s
         while not self._stopping.is_set():
             reader.wait(self._wake_reader, HELD_S if self._is_unwell() else None)
             taken = self._keep(reader.take())
@@ -177,7 +175,8 @@ class CanSource:
                 self._enter(BusState.ACTIVE)  # the controller was started anew
                 self._inbox.put(SourceChanged(self.name, available=True))
             if taken:
-                self._stopping.wait(GATHER_BUSY_S if taken > BUSY_BURST else GATHER_S)
+                self._stopping.wait(gather_s(taken, now_s - taken_s, reader.burst_frames))
+            taken_s = now_s
 
     def _is_unwell(self) -> bool:
         """Whether there is a recovery to tell of, though no frame should come."""
@@ -215,3 +214,8 @@ class CanSource:
             self._flood.failed("frames came faster than they could be read; they are counted")
         elif now_s - self._flooded_s >= FLOODED_S:
             self._flood.recovered()
+
+
+def gather_s(frames: int, since_s: float, burst_frames: int) -> float:
+    """How long to let frames gather, when so many came in this time: as fast as those."""
+    return min(GATHER_S, since_s * burst_frames / frames)

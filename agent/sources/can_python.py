@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 WAIT_S: Final = 0.5
 """How long a bus without a file descriptor is waited for, so that a stop is heeded."""
 
+BURST_FRAMES: Final = 120
+"""What every adapter and the default buffer of a datagram socket have room for, twice."""
+
 MAX_BURST: Final = 2_000
 """Frames taken before a stop is looked for."""
 
@@ -55,6 +58,7 @@ class PythonCanReader:
         import can  # noqa: PLC0415  a vehicle with SocketCAN does not pay for it
 
         self.drops = 0
+        self.burst_frames = BURST_FRAMES
         self._waited_for: can.Message | None = None
         self._failure: Exception | None = None
         # no can_filters: python-can would filter in Python, and its recv(0) then says

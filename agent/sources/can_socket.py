@@ -37,8 +37,14 @@ _CAN_RAW_ERR_FILTER: Final = 2
 _SO_RXQ_OVFL: Final = 40
 """asm-generic/socket.h; the socket module does not name it."""
 
-_RECEIVE_BUFFER_BYTES: Final = 1 << 20
-"""Asked for; the kernel gives net.core.rmem_max at most, by default some 600 frames."""
+_RECEIVE_BUFFER_BYTES: Final = 1 << 19
+"""Asked for; the kernel gives twice as much, but net.core.rmem_max twice at most."""
+
+_FRAME_COST_BYTES: Final = 768
+"""What a frame takes of the buffer, a classic one or one of FD (sk_buff's truesize)."""
+
+_ROOM: Final = 3
+"""A burst fills this part of the buffer at most; the rest is for a thread that comes late."""
 
 _BURST: Final = 128
 _CONTROL_BYTES: Final = 64
@@ -84,8 +90,6 @@ def open_socket(channel: str, filters: Sequence[IdFilter], *, fd: bool) -> socke
         opened.setsockopt(socket.SOL_CAN_RAW, _CAN_RAW_ERR_FILTER, REPORTS)
         if fd:
             opened.setsockopt(socket.SOL_CAN_RAW, socket.CAN_RAW_FD_FRAMES, 1)
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_BYTES)
-        opened.setsockopt(socket.SOL_SOCKET, _SO_RXQ_OVFL, 1)
         opened.bind((channel,))
     except OSError as error:
         opened.close()
@@ -99,6 +103,11 @@ class SocketCanReader:
     def __init__(self, opened: socket.socket, channel: str, *, fd: bool) -> None:
         self.drops = 0
         """Frames that the kernel dropped since the socket was opened."""
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_BYTES)
+        opened.setsockopt(socket.SOL_SOCKET, _SO_RXQ_OVFL, 1)
+        buffer_bytes = opened.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+        self.burst_frames = buffer_bytes // (_FRAME_COST_BYTES * _ROOM)
+        """Frames that may gather without a drop."""
         self._socket = opened
         self._channel = channel
         self._layout = _FD if fd else _CLASSIC

@@ -31,8 +31,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-ROOT: Final = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from agent.config import CanSettings
 from agent.host import SystemClock
@@ -92,8 +91,8 @@ def measured(frames: Callable[[], int], seconds: float) -> dict[str, float]:
 
 def run_peer(options: argparse.Namespace, dbc: Path) -> dict[str, float]:
     """python-can's Notifier, cantools decoding every frame."""
-    import can
-    import cantools
+    import can  # noqa: PLC0415  only this contender pays for it
+    import cantools  # noqa: PLC0415  likewise
 
     logging.disable(logging.CRITICAL)
     database: Any = cantools.database.load_file(dbc)
@@ -114,8 +113,8 @@ def run_peer(options: argparse.Namespace, dbc: Path) -> dict[str, float]:
 
 
 def _peer_bus(options: argparse.Namespace, channel: str) -> Any:
-    import can
-    from can.interfaces.socketcan import socketcan
+    import can  # noqa: PLC0415  as above
+    from can.interfaces.socketcan import socketcan  # noqa: PLC0415  as above
 
     if options.interface != "datagrams":
         return can.Bus(interface=options.interface, channel=channel, **_bus_options(options))
@@ -231,7 +230,7 @@ def _senders(options: argparse.Namespace) -> list[Callable[[bytes], Any]]:
             opened.bind((channel,))
             sockets.append(opened)
         return [opened.send for opened in sockets]
-    import can
+    import can  # noqa: PLC0415  as above
 
     def sender(bus: can.BusABC) -> Callable[[bytes], Any]:
         def send(frame: bytes) -> None:
@@ -254,9 +253,10 @@ def run_under_load(
     with datagram_pairs(2 if options.interface == "datagrams" else 0) as pairs:
         ours = [theirs.fileno() for _, theirs in pairs]
         channels = ",".join(map(str, ours)) or options.channels
+        arguments = ["--role", role, "--dbc", str(dbc), "--interface", options.interface]
+        arguments += ["--channels", channels, "--seconds", str(options.seconds)]
         child = subprocess.Popen(
-            [sys.executable, __file__, "--role", role, "--interface", options.interface]
-            + ["--channels", channels, "--seconds", str(options.seconds), "--dbc", str(dbc), *more],
+            [sys.executable, __file__, *more, *arguments],
             stdout=subprocess.PIPE,
             pass_fds=ours,
             text=True,
@@ -277,7 +277,7 @@ def run_under_load(
 
 def decoding_alone(dbc: Path, seconds: float) -> dict[str, float]:
     """Frames a processor second when the frames are in memory already."""
-    import cantools
+    import cantools  # noqa: PLC0415  as above
 
     frames = [FRAME.unpack(frame) for frame in traffic()]
     database: Any = cantools.database.load_file(dbc)

@@ -80,7 +80,9 @@ class PythonCanReader:
             select.select([self._descriptor, wake.fileno()], [], [], timeout_s)
             return
         try:
-            self._waited_for = self._bus.recv(WAIT_S if timeout_s is None else timeout_s)
+            self._waited_for = self._bus.recv(
+                WAIT_S if timeout_s is None else min(WAIT_S, timeout_s)
+            )
         except Exception as error:  # noqa: BLE001  as above
             self._failure = error
 

@@ -215,7 +215,7 @@ def _certificate(facts: Facts, certificate: CertificateFacts) -> Iterator[Findin
         now = facts.now.strftime("%Y-%m-%d %H:%M UTC")
         yield NOT_YET(path=path, date=_date(certificate.not_before), now=now)
     elif left < timedelta():
-        yield EXPIRED(days=-left.days, **values)
+        yield EXPIRED(days=(-left).days, **values)
     elif left < SOON:
         yield EXPIRES(days=left.days, **values)
     else:

@@ -116,7 +116,7 @@ constraints: $(STAMPS)/dev ## write the versions in use into constraints.txt
 
 .PHONY: clean
 clean: ## remove what the targets made, the virtual environment included
-	rm -rf $(VENV) $(STAMPS) .tools dist build *.egg-info demo-data
+	rm -rf $(VENV) $(STAMPS) .tools dist build *.egg-info demo-data scenario-data
 
 .PHONY: apt-packages
 apt-packages: ## gpsd, Mosquitto, can-utils, Chromium: the real peers of the tests

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import secrets
+import select
 import threading
 import time
 from collections.abc import Callable
@@ -131,7 +132,8 @@ class SystemClock:
 
     def sleep_s(self, duration_s: float) -> None:
         """Wait."""
-        time.sleep(duration_s)
+        # time.sleep waits for an absolute time, which libfaketime garbles (scenario clock-1970)
+        select.select([], [], [], duration_s)
 
     def observe_gps(self, fix_time: datetime, received_s: float) -> datetime | None:
         """A fresh fix says that it was ``fix_time`` just before ``received_s`` (monotonic).

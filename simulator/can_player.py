@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from simulator.can_faults import BusFaults
 from simulator.can_log import CanLog, CanLogCounts, LoggedFrame
 from simulator.clock import monotonic_s
 from simulator.errors import BusError, CanLogError
@@ -71,6 +72,8 @@ class CanPlayer:
         self._options = dict(options or {})
         self._speed = require_speed(speed)
         self._loop = loop
+        self.faults = BusFaults()
+        """What is wrong with the bus and with what is sent on it, now."""
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._bus: can.BusABC | None = None
@@ -146,7 +149,8 @@ class CanPlayer:
                 due_s = begun_s + frame.offset_s / self._speed
                 if not pacer.wait_until(due_s):
                     return
-                self._send(bus, frame)
+                for one in self.faults.shaped(frame):
+                    self._send(bus, one)
             if not self._loop:
                 return
             begun_s = due_s + _PAUSE_BETWEEN_PASSES_S / self._speed

@@ -26,6 +26,7 @@ Examples:
   milepost-sim nmea drive.nmea --baud 9600 --link /tmp/gps0
   milepost-sim network --to broker.example:8883 --fault half-open@30s..60s
   milepost-sim ecu obd --drive --dtc P0301
+  milepost-sim scenario run gps-loss brown-out
   milepost-sim replay --help
 """
 
@@ -58,6 +59,10 @@ Examples:
         "ecu": ("simulator.ecu.command:ecu", "ECUs that answer OBD-II and UDS, or speak J1939."),
         "network": ("simulator.network.command:network", "A bad network in front of any server."),
         "nmea": ("simulator.nmea_command:nmea", "A receiver on a serial port, at its baud rate."),
+        "scenario": (
+            "simulator.scenario.command:scenario",
+            "Faults on a time line, and whether all came out as expected.",
+        ),
         "synth": ("simulator.synth.command:synth", "Make a drive of one's own: NMEA and CAN logs."),
     },
 )

@@ -12,6 +12,7 @@ import selectors
 import socket
 import threading
 from contextlib import suppress
+from datetime import datetime
 from enum import Enum
 from typing import Final
 
@@ -19,6 +20,7 @@ from simulator import gpsd_reports as reports
 from simulator.clock import WallClock, format_utc, monotonic_s, utc_now
 from simulator.epoch import Epoch
 from simulator.errors import ServerError
+from simulator.gps_faults import CLEAR_SKY, Sky
 from simulator.gpsd_client import Client
 from simulator.gpsd_commands import BadCommand, Command
 from simulator.schedule import Schedule
@@ -88,7 +90,10 @@ class GpsdServer:
         self._stamp = stamp
         self._begin = begin
         self._now = wall_clock
+        self._sky_now = CLEAR_SKY
         self._activated = ""
+        self.began_at: datetime | None = None
+        """The wall time of the log's first moment, once it has begun."""
         self._began_at_s = 0.0
         self._tpv = reports.unknown_fix(self.path)
         self._sky = reports.unknown_sky(self.path)
@@ -112,6 +117,10 @@ class GpsdServer:
         if done == 0:
             return 0.0
         return ((done - 1) % count + 1) / count
+
+    def become(self, sky: Sky) -> None:
+        """What the receiver makes of the drive from now on; from any thread."""
+        self._sky_now = sky
 
     def start(self) -> None:
         """Listen and serve.
@@ -164,6 +173,7 @@ class GpsdServer:
     def _begin_replay(self) -> None:
         if not self.begun.is_set():
             self._began_at_s = monotonic_s()
+            self.began_at = self._now()
             self.begun.set()
 
     def _wait_s(self) -> float:
@@ -182,6 +192,13 @@ class GpsdServer:
             self.finished.set()
 
     def _broadcast(self, epoch: Epoch) -> None:
+        sky_now = self._sky_now
+        self.epochs_replayed += 1
+        if sky_now.frozen:
+            # as gpsd does when the receiver says the same again and again
+            self._send_to_watchers(reports.encode(self._tpv))
+            return
+        epoch = sky_now.seen(epoch)
         time = self._time(epoch)
         self._tpv = reports.tpv(epoch, self.path, time)
         data = reports.encode(self._tpv)
@@ -189,11 +206,13 @@ class GpsdServer:
         if sky is not None:
             self._sky = sky
             data += reports.encode(sky)
+        self._send_to_watchers(data)
+        self.fixes_replayed += epoch.has_fix
+
+    def _send_to_watchers(self, data: bytes) -> None:
         for client in list(self._clients):
             if client.watching and client.json_on:
                 self._send(client, data)
-        self.fixes_replayed += epoch.has_fix
-        self.epochs_replayed += 1
 
     def _time(self, epoch: Epoch) -> str | None:
         if self._stamp is Stamp.ORIGINAL:

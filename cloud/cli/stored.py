@@ -33,6 +33,7 @@ HISTORY_EPILOG = """\b
 Examples:
   milepost-cloud history --vehicle van-1
   milepost-cloud history --vehicle van-1 | tail -n 5
+  milepost-cloud history --vehicle van-1 --full | jq .message.location
 """
 
 LETTERS_EPILOG = """\b
@@ -111,7 +112,8 @@ def vehicles(*, data_dir: Path, as_json: bool) -> None:
 @click.command(epilog=HISTORY_EPILOG)
 @DATA
 @click.option("--vehicle", "vehicle_id", required=True, help="The vehicle_id.")
-def history(*, data_dir: Path, vehicle_id: str) -> None:
+@click.option("--full", is_flag=True, help="With each the whole message, as it was sent.")
+def history(*, data_dir: Path, vehicle_id: str, full: bool) -> None:
     """What is stored of one vehicle, as JSON lines, by run and sequence."""
     with _queries(data_dir) as queries:
         known = [one["vehicle_id"] for one in queries.vehicles()]
@@ -121,6 +123,8 @@ def history(*, data_dir: Path, vehicle_id: str) -> None:
                 hint=f"known: {', '.join(known) or 'none yet'}",
             )
         for row in queries.history(vehicle_id):
+            if not full:
+                del row["message"]
             print(json.dumps(row))
 
 

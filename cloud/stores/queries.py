@@ -187,19 +187,20 @@ class Queries:
         """What is stored of a vehicle, by run and sequence.
 
         Each: ``kind``, ``run_id``, ``sequence``, ``timestamp``, ``received_at`` (the first
-        time), ``deliveries``.
+        time), ``deliveries``, and ``message``: all that was sent, as the contract has it.
         """
         place = ("", 0)
         while True:
             rows = self._database.read(
-                "SELECT kind, run_id, sequence, timestamp_ms, received_ms, deliveries FROM history"
+                "SELECT kind, run_id, sequence, timestamp_ms, received_ms, deliveries, payload"
+                " FROM history"
                 " WHERE vehicle_id = ? AND (run_id, sequence) > (?, ?)"
                 " ORDER BY run_id, sequence LIMIT 5000",
                 (vehicle_id, *place),
             )
             if not rows:
                 return
-            for kind, run_id, sequence, timestamp_ms, received_ms, deliveries in rows:
+            for kind, run_id, sequence, timestamp_ms, received_ms, deliveries, payload in rows:
                 yield {
                     "kind": kind,
                     "run_id": run_id,
@@ -207,6 +208,7 @@ class Queries:
                     "timestamp": format_timestamp(from_milliseconds(timestamp_ms)),
                     "received_at": format_timestamp(from_milliseconds(received_ms)),
                     "deliveries": deliveries,
+                    "message": json.loads(payload),
                 }
             place = (rows[-1][1], rows[-1][2])
 

@@ -12,7 +12,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Final
@@ -41,10 +41,21 @@ def python_command(package: str, *words: str) -> list[str]:
 
 
 class Child:
-    """One process, its output in a file. ``stop`` is idempotent."""
+    """One process, its output in a file; it may be started again after ``kill``.
 
-    def __init__(self, name: str, command: list[str], log_path: Path) -> None:
+    ``environment`` is added to this process's. ``stop`` is idempotent.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: list[str],
+        log_path: Path,
+        *,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.name = name
+        self._environment = dict(environment or {})
         self.command = command
         self.log_path = log_path
         self._process: subprocess.Popen[bytes] | None = None
@@ -59,7 +70,7 @@ class Child:
             stdout=self._log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+            env=os.environ | {"PYTHONUNBUFFERED": "1"} | self._environment,
         )
 
     @property
@@ -97,6 +108,17 @@ class Child:
             os.killpg(self._process.pid, signal.SIGKILL)
         if not ended:
             self._process.wait(KILL_AFTER_S)
+        if self._log is not None:
+            self._log.close()
+            self._log = None
+
+    def kill(self) -> None:
+        """SIGKILL to its whole group, at once, as when the power fails."""
+        if self._process is None:
+            return
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait(KILL_AFTER_S)
         if self._log is not None:
             self._log.close()
             self._log = None
@@ -142,7 +164,14 @@ def tail(path: Path) -> str:
     return "\n".join(f"  {line}" for line in lines) or "  (it is empty)"
 
 
-def run_to_end(name: str, command: list[str], log_path: Path, *, timeout_s: float = 60.0) -> str:
+def run_to_end(
+    name: str,
+    command: list[str],
+    log_path: Path,
+    *,
+    timeout_s: float = 60.0,
+    good_codes: Container[int] = (0,),
+) -> str:
     """Run a short command and give its standard output; standard error goes to the log.
 
     Raises:
@@ -165,7 +194,7 @@ def run_to_end(name: str, command: list[str], log_path: Path, *, timeout_s: floa
                 f"{name} took longer than {monotonic_s() - begun_s:.0f} s",
                 hint=f"is the machine overloaded? its log is {log_path}",
             ) from None
-    if done.returncode != 0:
+    if done.returncode not in good_codes:
         raise DemoError(
             f"{name} ended with code {done.returncode}; the end of its log:\n{tail(log_path)}",
             hint=f"try it yourself: {' '.join(command)}",

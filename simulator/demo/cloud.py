@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from collections.abc import Container
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
@@ -89,19 +90,43 @@ class Cloud:
         Raises:
             DemoError: the command failed or printed no JSON.
         """
-        log_path = self._logs / "report.log"
+        report: Json = self._ask("report", "--json")
+        return report
+
+    def gaps(self, vehicle_id: str) -> Json:
+        """What ``milepost-cloud gaps --json`` says of a vehicle, while serving or after.
+
+        Raises:
+            DemoError: the command failed or printed no JSON.
+        """
+        # 1: something is missing unexplained, which is an answer too
+        gaps: Json = self._ask("gaps", "--vehicle", vehicle_id, "--json", good_codes=(0, 1))
+        return gaps
+
+    def history(self, vehicle_id: str) -> list[Json]:
+        """Every stored message of a vehicle: ``milepost-cloud history --full``.
+
+        Raises:
+            DemoError: the command failed or printed no JSON.
+        """
+        rows: list[Json] = self._ask("history", "--vehicle", vehicle_id, "--full", lines=True)
+        return rows
+
+    def _ask(self, *words: str, lines: bool = False, good_codes: Container[int] = (0,)) -> Any:
+        command, *rest = words
+        log_path = self._logs / f"{command}.log"
         text = run_to_end(
-            "the cloud's report",
-            python_command("cloud", "report", "--data", str(self.data), "--json"),
+            f"the cloud's {command}",
+            python_command("cloud", command, "--data", str(self.data), *rest),
             log_path,
+            good_codes=good_codes,
         )
         try:
-            report: Json = json.loads(text)
+            return [json.loads(line) for line in text.splitlines()] if lines else json.loads(text)
         except json.JSONDecodeError as error:
             raise DemoError(
-                f"the cloud's report is no JSON: {error}", hint=f"its log is {log_path}"
+                f"the cloud's {command} is no JSON: {error}", hint=f"its log is {log_path}"
             ) from error
-        return report
 
     def median_latency_ms(self) -> float | None:
         """From a sample's creation to its stored position, or None before the first; live only.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -18,7 +18,7 @@ from simulator.synth.profiles import BUILT_IN, profile_path
 from simulator.synth.receiver import receive
 from simulator.synth.route import Route
 from simulator.synth.schedule import Schedule
-from simulator.synth.vehicle import simulate
+from simulator.synth.vehicle import VehicleState, simulate
 
 DEFAULT_START: Final = datetime(2025, 3, 4, 8, 0, tzinfo=UTC)
 RATES_HZ: Final = (1, 5)
@@ -56,6 +56,8 @@ class Drive:
     duration_s: float
     length_km: float
     lowest_battery_percent: float
+    states: Sequence[VehicleState]
+    """What the vehicle truly did, moment by moment."""
 
 
 @cache
@@ -124,6 +126,7 @@ def synthesise(
         duration_s=schedule.duration_s,
         length_km=route.length_m / 1000,
         lowest_battery_percent=min(state.battery_percent for state in states),
+        states=states,
     )
 
 

@@ -121,7 +121,9 @@ def test_present_stamps_are_the_moments_of_sending(serve):
     with GpsdClient(server.port) as client:
         client.watch()
         times = [tpv["time"] for tpv in client.tpvs(3)]
-    assert times == [f"2026-03-01T12:00:0{second}.000Z" for second in (1, 2, 3)]
+    assert times == [
+        f"2026-03-01T12:00:0{second}.000Z" for second in (2, 3, 4)
+    ]  # 0 and 1: the start, the begin
 
 
 def test_a_log_without_dates_has_times_only_when_stamped_anew(serve):

@@ -6,7 +6,9 @@ speed counts: of CAN where it gives one, else of GPS. There
 
 * a measurement counts as the median of itself and its neighbours, so that a single wrong
   one is neither a braking nor an acceleration; an event is told one measurement later;
-* only speeds of one sensor that lie ``WINDOW_S`` apart are compared: closer is noise;
+* only speeds of one sensor that lie ``WINDOWS_S`` apart are compared: closer is noise;
+* of GPS no single step may be more than ``GPS_LARGEST_STEP`` of the change: receivers smooth
+  slow speeds and then leap to the true one; so of less than a fix a second nothing is told;
 * what no tyre can do (``IMPLAUSIBLE_MPS2``, or three times the limit) is no event, and
   speeds from before it are not compared with those after;
 * speeds of a receiver whose position is worse than ``GPS_ERROR_M`` are not used.
@@ -27,14 +29,15 @@ from agent.config import ThresholdSettings
 from agent.engine.state import Speed
 
 KMH_TO_MPS: Final = 1 / 3.6
-WINDOW_S: Final = (0.5, 2.0)
+WINDOWS_S: Final = {"can": (0.5, 2.0), "gps": (1.5, 2.5)}
 MEAN_S: Final = 0.5
 FORGET_S: Final = 2.0
-"""Accelerations further apart say nothing of what was between."""
+"""Measurements further apart say nothing of what was between."""
 
 IMPLAUSIBLE_MPS2: Final = 12.0
 IMPLAUSIBLE_FACTOR: Final = 3.0
 GPS_ERROR_M: Final = 100.0
+GPS_LARGEST_STEP: Final = 0.7
 MOST_KEPT: Final = 64
 
 
@@ -112,7 +115,7 @@ class HarshWatch:
 
 
 class _SpeedChanges:
-    """The strongest fall and rise of the speed within the window."""
+    """The strongest fall and rise of the speed within its window."""
 
     def __init__(self) -> None:
         self._raw: deque[Speed] = deque(maxlen=3)
@@ -126,7 +129,7 @@ class _SpeedChanges:
         """Changes up to the measurement before this one; ``None`` if this one is not new."""
         last = self._raw[-1] if self._raw else None
         gone_s = speed.measured_s - last.measured_s if speed and last else 0.0
-        if speed is None or (last and last.source != speed.source) or gone_s > WINDOW_S[1]:
+        if speed is None or (last and last.source != speed.source) or gone_s > FORGET_S:
             self._raw.clear()
             self._speeds.clear()
         if speed is None or (self._raw and gone_s <= 0):
@@ -134,17 +137,27 @@ class _SpeedChanges:
         self._raw.append(speed)
         if len(self._raw) < 3:
             return None
-        at_s, kmh = self._raw[1].measured_s, median(one.kmh for one in self._raw)
-        strongest_mps2 = dict.fromkeys(Harshness, 0.0)
-        while self._speeds and at_s - self._speeds[0][0] > WINDOW_S[1]:
+        self._speeds.append((self._raw[1].measured_s, median(one.kmh for one in self._raw)))
+        largest = GPS_LARGEST_STEP if speed.source == "gps" else 1.0
+        return self._strongest(WINDOWS_S[speed.source], largest)
+
+    def _strongest(self, window_s: tuple[float, float], largest: float) -> dict[Harshness, float]:
+        """Of the changes up to the newest speed; the window's rest is thrown away."""
+        nearest_s, furthest_s = window_s
+        at_s, kmh = self._speeds[-1]
+        while at_s - self._speeds[0][0] > furthest_s:
             self._speeds.popleft()
-        for then_s, then_kmh in self._speeds:
-            if at_s - then_s < WINDOW_S[0]:
-                break
-            change_mps2 = (kmh - then_kmh) * KMH_TO_MPS / (at_s - then_s)
+        strongest_mps2 = dict.fromkeys(Harshness, 0.0)
+        largest_kmh, after_kmh = 0.0, kmh
+        for then_s, then_kmh in reversed(self._speeds):
+            change_kmh = kmh - then_kmh
+            largest_kmh = max(largest_kmh, abs(after_kmh - then_kmh))
+            after_kmh = then_kmh
+            if at_s - then_s < nearest_s or largest_kmh > largest * abs(change_kmh):
+                continue
+            change_mps2 = change_kmh * KMH_TO_MPS / (at_s - then_s)
             for kind in Harshness:
                 strongest_mps2[kind] = max(strongest_mps2[kind], change_mps2 * kind.value)
-        self._speeds.append((at_s, kmh))
         return strongest_mps2
 
 

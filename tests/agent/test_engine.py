@@ -134,11 +134,14 @@ def test_a_trip_begins_samples_fast_and_ends(tmp_path):
     before = len(rig.samples)
     rig.drive(10, 30.0)
     assert len(rig.samples) - before == 50
+    rig.drive(1, 14.0)
     rig.drive(130, 0.0)
     assert rig.recorder.event_types()[2:] == ["harsh_braking", "mode_changed", "trip_ended"]
     ended = rig.recorder.events[-1]
     assert ended.trip_id == trip_id
-    assert ended.details["duration_s"] == pytest.approx(135, abs=2)
+    assert ended.details["duration_s"] == pytest.approx(136, abs=2)
+    assert ended.details["distance_km"] == pytest.approx(0.13, abs=0.01)
+    assert ended.details["distance_source"] == "gps"
     assert rig.samples[-1].vehicle_status is None
     numbers = [m.sequence for m in rig.samples + rig.recorder.events]
     assert sorted(numbers) == list(range(1, len(numbers) + 1))

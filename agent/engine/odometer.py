@@ -30,8 +30,8 @@ SAVE_EVERY_M: Final = 1_000.0
 RESUME_M: Final = (100.0, 5_000.0)
 """Less is the receivers' error; more was not driven while the agent started."""
 
-GOOD_FIX_M: Final = 30.0
-"""The first fixes of a receiver are its worst; the first one that claims this counts."""
+GOOD_FIX_M: Final = 50.0
+"""The first fixes of a receiver are its worst; the first that claims no larger error counts."""
 
 _log = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ class GpsOdometer:
         self._here = (fix.lat, fix.lon)
         self._travelled_m += travelled_m
         self._this_run_m += travelled_m
-        if not self._is_resumed and fix.accuracy_m is not None and fix.accuracy_m <= GOOD_FIX_M:
+        if not self._is_resumed and (fix.accuracy_m is None or fix.accuracy_m <= GOOD_FIX_M):
             self._is_resumed = True
             self._travelled_m += self._unseen_m(fix)
         if self._travelled_m - self._saved_m >= SAVE_EVERY_M:

@@ -116,6 +116,13 @@ class Agent:
         self._sources = SourceSet(settings, inbox, self.clock)
         first_outbox.join()
         run_id = new_run_id()
+        state = VehicleState(
+            observe_time=self.clock.observe_gps,
+            readers=self._sources.readers,
+            position=settings.position,
+            stale_after_s=settings.gps.stale_after_s,
+            odometer=GpsOdometer(settings.state.dir),
+        )
         self.delivery = Delivery(
             clock=self.clock,
             vehicle_id=settings.vehicle.id,
@@ -128,19 +135,14 @@ class Agent:
             software_version=software_version(),
             boot_id=this_boot,
             remember_time=anchor.save,
+            fixes_rejected=state.fixes_rejected,
         )
         self.engine = Engine(
             identity=EngineIdentity(settings.vehicle.id, run_id),
             sampling=settings.sampling,
             clock=self.clock,
             inbox=inbox,
-            state=VehicleState(
-                observe_time=self.clock.observe_gps,
-                readers=self._sources.readers,
-                position=settings.position,
-                stale_after_s=settings.gps.stale_after_s,
-                odometer=GpsOdometer(settings.state.dir),
-            ),
+            state=state,
             trips=TripKeeper(
                 settings.state.dir,
                 boot_id=this_boot,

@@ -176,8 +176,10 @@ def readable(account: dict[str, Any]) -> str:
         waits = ", messages wait for GPS or NTP" if account.get("waits_for_time") else ""
         lines.append(("time", f"{account['time_quality']}{waits}"))
     if "fixes_received" in account:
-        rejected = sum(account.get("fixes_rejected", {}).values())
-        lines.append(("GPS", f"{account['fixes_received']} fixes, {rejected} rejected"))
+        rejected = account.get("fixes_rejected", {})
+        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(rejected.items()))
+        text = f"{account['fixes_received']} fixes, {sum(rejected.values())} rejected"
+        lines.append(("GPS", f"{text} ({reasons})" if reasons else text))
     lines.extend(
         (f"CAN {bus['channel']}", f"{bus['frames']} frames, {bus['decoded']} decoded")
         for bus in account.get("can", [])

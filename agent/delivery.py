@@ -66,6 +66,7 @@ class Delivery:
         remember_time: Callable[[TimeBase], None] = lambda _: None,
         transport: Transport | None = None,
         limits: PublisherLimits | None = None,
+        fixes_rejected: Callable[[], dict[str, int]] = dict,
     ) -> None:
         self._clock = clock
         self._vehicle_id = vehicle_id
@@ -91,6 +92,7 @@ class Delivery:
             vehicle_id=vehicle_id,
             run_id=run_id,
             software_version=software_version,
+            fixes_rejected=fixes_rejected,
         )
         self._transport: Transport = transport or make_transport(
             broker, clock=clock, client_id=vehicle_id, make_will=self._make_will

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
@@ -28,12 +28,14 @@ class Statuses:
         vehicle_id: str,
         run_id: str,
         software_version: str,
+        fixes_rejected: Callable[[], dict[str, int]],
     ) -> None:
         self._clock = clock
         self._outbox = outbox
         self._vehicle_id = vehicle_id
         self._run_id = run_id
         self._software_version = software_version
+        self._fixes_rejected = fixes_rejected
         self.rate: Rate | None = None
         self.last_sequence = 0
         self.previous_run: PreviousRun | None = None
@@ -72,6 +74,7 @@ class Statuses:
             dropped_messages=tally.dropped or None,
             drops=told(self._outbox.drop_totals())[-STATUS_DROPS:] or None,
             previous_run=self.previous_run,
+            fixes_rejected=self._fixes_rejected() or None,
         )
 
 

@@ -345,6 +345,13 @@ class Status(_Message):
         ),
     ] = None
     previous_run: PreviousRun | None = None
+    fixes_rejected: Annotated[
+        dict[SignalName, Annotated[int, Field(ge=0)]] | None,
+        Field(
+            max_length=MAX_DETAILS,
+            description="Positions not believed, by reason, since the agent's process started",
+        ),
+    ] = None
 
 
 AnyMessage = Sample | Event | Status

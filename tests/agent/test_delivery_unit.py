@@ -272,6 +272,18 @@ def test_an_account_that_fails_does_not_end_the_control_socket(short_dir):
         server.stop()
 
 
+def test_the_status_counts_the_positions_that_were_not_believed(start):
+    delivery = start(FakeTransport(auto_ack=True), fixes_rejected=lambda: {"frozen": 2, "jump": 1})
+    wait(lambda: statuses(delivery._transport))
+    assert statuses(delivery._transport)[0].fixes_rejected == {"frozen": 2, "jump": 1}
+    account = {
+        **delivery.account(),
+        "fixes_received": 9,
+        "fixes_rejected": {"jump": 1, "frozen": 2},
+    }
+    assert "9 fixes, 3 rejected (2 frozen, 1 jump)" in control.readable(account)
+
+
 def test_status_prints_for_people_and_as_json(short_dir):
     (short_dir / "agent.toml").write_text(CONFIG)
     arguments = ["--config", str(short_dir / "agent.toml")]

@@ -261,7 +261,8 @@ def test_another_testers_conversation_is_left_alone(bench):
     assert bench.read(source) == {"motion.speed_kmh": 50}
 
 
-def test_an_ecu_that_answers_nothing_in_use_is_a_fault_that_is_told_once(bench):
+def test_an_ecu_that_answers_nothing_in_use_is_a_fault_that_is_told_once(bench, monkeypatch):
+    monkeypatch.setattr("agent.sources.obd.questions.DISCOVER_S", 0.2)
     source = bench.source(**SPEED_ONLY, **IN_USE, spacing_s=0.01, answer_timeout_s=0.05)
     changes = wait_for(bench.changes, "the fault", 60)
     assert changes == [(False, "no ECU answers although the vehicle is in use")]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from agent.config.sections import Host, Port, Section
 from agent.config.serial import SerialSettings
@@ -77,6 +77,14 @@ class GpsSettings(Section):
         description='Used with `source = "serial"`. Such a port belongs to the agent alone: '
         "gpsd must not have it.",
     )
+
+    @model_validator(mode="after")
+    def _says_which_receiver(self) -> GpsSettings:
+        if self.source is GpsSource.SERIAL and self.device:
+            raise ValueError("device is for gpsd; a serial port stands in gps.serial.device")
+        if "serial" in self.model_fields_set and "source" not in self.model_fields_set:
+            raise ValueError('[gps.serial] is used with source = "serial" only; set gps.source')
+        return self
 
 
 class Standing(StrEnum):

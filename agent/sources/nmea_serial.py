@@ -109,13 +109,16 @@ class NmeaSource:
             except GpsLostError as lost:
                 failures.append(lost)
                 continue
+            except PORT_ERRORS as error:
+                failures.append(self._lost(device, error))
+                continue
             if session is None:
                 return
             try:
                 self._session = session
                 self._listen(session)
             except PORT_ERRORS as error:
-                raise _lost(device, error) from None
+                raise self._lost(device, error) from None
             finally:
                 self._session = None
                 session.close()
@@ -133,7 +136,8 @@ class NmeaSource:
         """Open a port and find its baud rate; ``None`` if told to stop meanwhile.
 
         Raises:
-            GpsLostError: it cannot be opened, or no receiver speaks on it.
+            GpsLostError: no receiver speaks on it.
+            PORT_ERRORS: it cannot be opened, or is gone.
         """
         bauds = bauds_to_try(self._settings.serial.baud, self._memory.recall(device))
         session: SerialSession | None = None
@@ -148,11 +152,10 @@ class NmeaSource:
                     return found
                 if self._stopping.is_set():
                     return None
-                if session.stream.bytes_read == 0:
+                if session.stream.bytes_read == 0 or session.stream.ubx_messages > 0:
+                    # another rate would not help
                     break
-            raise GpsLostError(Cause.SILENT, f"{device}: {session.silence()}")
-        except PORT_ERRORS as error:
-            raise _lost(device, error) from None
+            raise GpsLostError(Cause.SILENT, self._named(device, session.silence()))
         finally:
             if session is not None:
                 session.close()
@@ -165,7 +168,8 @@ class NmeaSource:
         while not self._stopping.is_set():
             waited_s = self._clock.monotonic_s() - begun_s
             silent = stream.bytes_read == 0
-            if not (patient or silent) and stream.bytes_read >= ENOUGH_NOISE_BYTES:
+            is_noise = stream.bytes_read >= ENOUGH_NOISE_BYTES and stream.ubx_messages == 0
+            if is_noise and not patient:
                 return False
             left_s = (self._settings.silent_after_s if patient or silent else LISTEN_S) - waited_s
             if left_s <= 0:
@@ -192,7 +196,7 @@ class NmeaSource:
             if session.stream.sentences > heard:
                 heard_s = now_s
             elif now_s - heard_s >= self._settings.silent_after_s:
-                raise GpsLostError(Cause.SILENT, f"{session.device}: {session.silence()}")
+                raise GpsLostError(Cause.SILENT, self._named(session.device, session.silence()))
             self._look(session, now_s, had_fix=session.stream.fixes > fixes)
             cycle_s = session.apply_cycle(self._wanted_cycle_s)
             if cycle_s is not None:
@@ -228,10 +232,13 @@ class NmeaSource:
         if self._antenna.observe(session.stream.antenna, now_s, has_fix=had_fix):
             self._faults.antenna(self._antenna.fault)
 
+    def _lost(self, device: str, error: BaseException) -> GpsLostError:
+        cause = Cause.REMOVED if was_unplugged(error) else Cause.UNREACHABLE
+        return GpsLostError(cause, self._named(device, reason_of(error)))
 
-def _lost(device: str, error: BaseException) -> GpsLostError:
-    cause = Cause.REMOVED if was_unplugged(error) else Cause.UNREACHABLE
-    return GpsLostError(cause, f"{device}: {reason_of(error)}")
+    def _named(self, device: str, reason: str) -> str:
+        """The reason, with the port's name where the config does not say which one it is."""
+        return reason if device == self._names else f"{device}: {reason}"
 
 
 def _expand(wanted: str) -> list[str]:

@@ -2,7 +2,8 @@
 
 It is asked for its version (UBX-MON-VER) and cycle (UBX-CFG-RATE) first; one that does not
 answer, because it is of another make or its line for input is not connected, is left
-alone. What is set lives in the receiver's RAM and is gone with its power.
+alone. What is set lives in the receiver's RAM and is gone with its power; an agent that was
+killed in a trip takes the trip's cycle for the receiver's own until then.
 Source: u-blox 8 / M8 receiver description, 32.10.25 and 32.16.16; M10 still knows both.
 """
 

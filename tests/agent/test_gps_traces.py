@@ -19,20 +19,12 @@ import pytest
 
 from agent.engine.geo import distance_m
 from tests.conftest import TRACES
+from tests.fakes import nmea
 from tests.fakes.gps_ways import WAYS, Job, fixes_of
 
 GOLDEN = Path(__file__).resolve().parent.parent / "golden" / "gps"
 WRITE_GOLDEN = os.environ.get("MILEPOST_WRITE_GOLDEN") == "1"
 REFERENCE = "simulator"
-LOGS = [
-    "dev01_munich_drive.nmea",
-    "dev02_mtv_f9k_rtk_drive_a.nmea",
-    "dev03_reno_tahoe_garmin_drive_a.nmea",
-    "dev04_munich_gga_gsa_only.nmea",
-    "dev05_quectel_eg25g_nofix.log",
-    "dev06_gp320fw_week_rollover.log",
-    "dev07_unicore_um621_losefix.log",
-]
 POSITION = re.compile(r"\$G[A-Z](?:RMC|GGA|GLL|GNS),[^$\r\n]*")
 POSITION_DEG = 1e-6
 SPEED_KMH = 0.1
@@ -42,7 +34,7 @@ ROLLOVER = timedelta(weeks=1024)
 
 @pytest.mark.needs("gpsd")
 @pytest.mark.needs_traces
-@pytest.mark.parametrize("name", LOGS)
+@pytest.mark.parametrize("name", nmea.RECORDED)
 def test_the_ways_agree_on_position_speed_and_time(name, tmp_path, free_port):
     log = (TRACES / "nmea" / name).read_bytes()
     found = {}

@@ -11,7 +11,6 @@ from agent.host import SystemClock
 from agent.sources.nmea_stream import NmeaStream
 from contract import TimeQuality
 from simulator.receiver_log import read_receiver_log
-from tests.conftest import TRACES
 from tests.fakes import nmea
 
 ROLLOVER = timedelta(weeks=1024)
@@ -54,10 +53,10 @@ def off_s(moment, truth):
 
 
 @pytest.mark.needs_traces
-@pytest.mark.parametrize("path", sorted((TRACES / "nmea").glob("dev*")), ids=lambda path: path.name)
-def test_every_sample_of_a_recorded_log_is_right_or_says_less(path, tmp_path):
+@pytest.mark.parametrize("name", nmea.RECORDED)
+def test_every_sample_of_a_recorded_log_is_right_or_says_less(name, traces, tmp_path):
     located = timed = 0
-    for quality, now, location, fixes, epoch in samples_of(path, tmp_path):
+    for quality, now, location, fixes, epoch in samples_of(traces / "nmea" / name, tmp_path):
         if quality is TimeQuality.GPS and epoch.time is not None:
             timed += 1
             assert now.year >= 2024
@@ -71,7 +70,7 @@ def test_every_sample_of_a_recorded_log_is_right_or_says_less(path, tmp_path):
         if quality is TimeQuality.GPS:
             assert off_s(location.fix_time, now) <= STALE_AFTER_S + 1
     assert located >= 10
-    assert timed >= 10 or "gga_gsa_only" in path.name
+    assert timed >= 10 or "gga_gsa_only" in name
 
 
 @pytest.mark.parametrize("date", ["060180", "150105", "150125", "300844"])

@@ -144,8 +144,9 @@ def test_a_fix_that_is_only_repeated_is_stale_and_is_not_sent_as_new(line, start
     ],
     ids=["noise", "ubx"],
 )
-def test_a_line_without_sentences_is_told_with_what_is_on_it(line, start, bytes_said, reason):
-    _, inbox = start(line.link, silent_after_s=1, baud=9600)
+@pytest.mark.parametrize("baud", [0, 9600])
+def test_a_line_without_sentences_is_told_with_what_is_on_it(line, start, bytes_said, reason, baud):
+    _, inbox = start(line.link, silent_after_s=1, baud=baud)
     with speaking(line, [bytes_said], 0.1):
         assert reason in take(inbox, SourceChanged).reason
 
@@ -291,9 +292,22 @@ def test_nothing_is_written_to_a_receiver_that_does_not_answer_or_must_be_left(l
 
 
 def test_one_device_or_a_list_stands_in_the_config():
-    one = GpsSettings.model_validate({"serial": {"device": "/dev/ttyS0"}})
+    one = GpsSettings.model_validate({"source": "serial", "serial": {"device": "/dev/ttyS0"}})
     assert one.serial.device == ("/dev/ttyS0",)
-    two = GpsSettings.model_validate({"serial": {"device": ["/dev/ttyS0", "/dev/ttyACM*"]}})
-    assert two.serial.device == ("/dev/ttyS0", "/dev/ttyACM*")
-    with pytest.raises(ValidationError):
-        GpsSettings.model_validate({"serial": {"device": "ttyS0"}})
+    ports = ["/dev/ttyS0", "/dev/ttyACM*"]
+    two = GpsSettings.model_validate({"source": "serial", "serial": {"device": ports}})
+    assert two.serial.device == tuple(ports)
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ({"source": "serial", "serial": {"device": "ttyS0"}}, "pattern"),
+        ({"source": "serial", "serial": {"device": []}}, "at least 1"),
+        ({"source": "serial", "device": "/dev/ttyS0"}, "gps.serial.device"),
+        ({"serial": {"device": "/dev/ttyS0"}}, "set gps.source"),
+    ],
+)
+def test_a_port_in_the_wrong_place_of_the_config_is_an_error(table, words):
+    with pytest.raises(ValidationError, match=words):
+        GpsSettings.model_validate(table)

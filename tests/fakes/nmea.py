@@ -2,6 +2,17 @@
 
 from functools import reduce
 
+RECORDED = [
+    "dev01_munich_drive.nmea",
+    "dev02_mtv_f9k_rtk_drive_a.nmea",
+    "dev03_reno_tahoe_garmin_drive_a.nmea",
+    "dev04_munich_gga_gsa_only.nmea",
+    "dev05_quectel_eg25g_nofix.log",
+    "dev06_gp320fw_week_rollover.log",
+    "dev07_unicore_um621_losefix.log",
+]
+"""The recorded logs in the folder ``nmea`` of the traces."""
+
 
 def sentence(body):
     """``$body*checksum``."""

@@ -19,6 +19,7 @@ from agent.doctor import (
     gps_port,
     modules,
     permissions,
+    power,
     service,
 )
 from agent.doctor.finding import Finding, Kind, Severity, kinds_of
@@ -68,6 +69,7 @@ AREAS: Final = {
         Area("modules", "the kernel modules that the buses need", modules),
         Area("clock", "who sets the system's clock, and what keeps it", clock),
         Area("disk", "the state directory's file system, and the outbox in it", disk),
+        Area("power", "the board's supply voltage and temperature", power),
         Area("permissions", "what the agent's user may do", permissions),
         Area("certificate", "the vehicle's key and certificate, and the broker's CA", certificate),
         Area("broker", "the way to the broker: name, TCP, TLS, MQTT", broker),

@@ -14,6 +14,7 @@ __all__ = ["check", "gather"]
 
 TOLD_IDS: Final = 6
 USUAL_BITRATE: Final = 500_000
+ENOUGH_REQUESTS: Final = 3
 
 NONE: Final = Kind("can-none", Severity.INFO, "the config has no [[can]]")
 NO_IP: Final = Kind(
@@ -157,6 +158,14 @@ GOOD: Final = Kind(
     Severity.OK,
     "{channel}{bitrate} {frames} frames in {listen_s:.1f} s, mapped ones too",
 )
+NO_ECU: Final = Kind(
+    "can-obd-silent",
+    Severity.WARNING,
+    "no ECU on {channel} has answered the running agent's {requests} requests (OBD-II, UDS)",
+    "timeout 3 candump -tz {channel} & cansend {channel} 7DF#0201000000000000; wait",
+    "Ignition on? CAN is on the pins 6 and 14 of the socket; some vehicles answer ids of 29 bits "
+    "only (obd.ids), and electric ones answer little.",
+)
 LINK_GOOD: Final = Kind(
     "can-link-good", Severity.OK, "{channel}{bitrate} is up; nothing is mapped on it, it is asked"
 )
@@ -166,6 +175,9 @@ def check(facts: Facts) -> Iterator[Finding]:
     """Findings of all buses."""
     if not facts.buses:
         yield NONE()
+    for told in facts.asked:
+        if told["requests"] >= ENOUGH_REQUESTS and not told["answered"]:
+            yield NO_ECU(channel=told["channel"], requests=told["requests"])
     for bus in facts.buses:
         if bus.map_error:
             yield NO_DBC(channel=bus.channel, reason=bus.map_error, file=facts.config_file)

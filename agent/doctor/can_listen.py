@@ -52,11 +52,14 @@ class Facts:
     buses: tuple[BusFacts, ...]
     model: str = ""
     config_file: str = ""
+    asked: tuple[dict[str, Any], ...] = ()
+    """The running agent's account of each ``[[obd]]``."""
 
 
 def gather(subject: Subject) -> Facts:
     """Look at the interfaces and listen to all mapped buses at once."""
     model = read_text("/proc/device-tree/model") or ""
+    told = tuple((subject.account or {}).get("obd") or ())
     mapped, asked = subject.parts.can, _only_asked(subject)
     if not mapped and not asked:
         return Facts((), model, str(subject.config_file))
@@ -66,7 +69,7 @@ def gather(subject: Subject) -> Facts:
     for bus in asked:
         link = _link_facts(bus.interface, bus.channel, known)
         found.append(BusFacts(**link, is_mapped=False))
-    return Facts(tuple(found), model, str(subject.config_file))
+    return Facts(tuple(found), model, str(subject.config_file), told)
 
 
 def _gather_bus(bus: CanSettings, known: dict[str, Link] | None) -> BusFacts:

@@ -17,7 +17,7 @@ from rich.text import Text
 from agent.cli_common import config_option
 from agent.doctor.areas import AREAS, Report, look
 from agent.doctor.finding import Finding, Severity
-from agent.doctor.subject import examine
+from agent.doctor.subject import Subject, examine
 
 TIMEOUT_S: Final = 20.0
 
@@ -122,7 +122,7 @@ def doctor(config_file: Path, only: tuple[str, ...], timeout_s: float, *, as_jso
                 show(report, Console(highlight=False))
     severity = max(report.severity for report in reports)
     if as_json:
-        click.echo(json.dumps(as_object(reports, severity), indent=2))
+        click.echo(json.dumps(as_object(subject, reports, severity), indent=2))
     else:
         click.echo(summary(reports))
     sys.exit(EXIT_CODES[severity])
@@ -164,9 +164,12 @@ def summary(reports: Iterable[Report]) -> str:
     return f"{' and '.join(told)}: run what stands behind $, then doctor again."
 
 
-def as_object(reports: Iterable[Report], severity: Severity) -> dict[str, Any]:
+def as_object(subject: Subject, reports: Iterable[Report], severity: Severity) -> dict[str, Any]:
     """The whole report for a program."""
     return {
+        "vehicle_id": subject.parts.vehicle_id,
+        "config_file": str(subject.config_file),
+        "agent_runs": subject.running.value,
         "severity": severity.word,
         "findings": [
             {"area": report.area, **finding.as_json()}

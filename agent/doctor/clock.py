@@ -76,7 +76,7 @@ AGENT_UNSYNCED: Final = Kind(
     "milepost-agent doctor --only gps,clock",
     "A fix of the receiver, or NTP, ends this by itself.",
 )
-GOOD: Final = Kind("clock-good", Severity.OK, "set by {source}{offset}")
+GOOD: Final = Kind("clock-good", Severity.OK, "the kernel says that it is synchronised{by}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +113,9 @@ def check(facts: Facts) -> Iterator[Finding]:
     if not facts.has_rtc:
         yield NO_RTC()
     if not found:
-        source = facts.service if facts.synchronised and facts.service else facts.agent_quality
-        offset = "" if facts.offset_s is None else f", {facts.offset_s * 1000:.1f} ms off"
-        yield GOOD(source=source or "somebody outside this system", offset=offset)
+        by = f", by {facts.service}" if facts.service else ""
+        off = "" if facts.offset_s is None else f", {facts.offset_s * 1000:.1f} ms off"
+        yield GOOD(by=by + off)
 
 
 def _wrong(facts: Facts) -> Iterator[Finding]:

@@ -15,8 +15,8 @@ ABSENT: Final = Kind(
     "config-absent",
     Severity.ERROR,
     "there is no config file {file}",
-    "milepost-agent doctor --config FILE",
-    "Name the file that the agent runs with; the README has one to begin with.",
+    "milepost-agent preset list && sudo milepost-agent init --preset gps-only",
+    "Or name the file that the agent runs with: --config FILE.",
 )
 BROKEN: Final = Kind(
     "config-broken",

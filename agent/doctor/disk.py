@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from agent.delivery import OUTBOX_FILE
 from agent.doctor.finding import Finding, Kind, Severity
-from agent.doctor.mounts import Mount, mount_of, wear_of
+from agent.doctor.mounts import Mount, errors_of, mount_of, wear_of
 from agent.doctor.subject import Subject
 from agent.host import boottime_s
 from agent.outbox.connection import connect_reader
@@ -99,6 +99,13 @@ WORN_OUT: Final = Kind(
     "sudo mmc extcsd read /dev/{device} | grep -i -E 'life|eol'",
     "Replace it before it fails; budget.flash_mb_per_day caps what the agent writes.",
 )
+FS_ERRORS: Final = Kind(
+    "disk-errors",
+    Severity.WARNING,
+    "{mount}: its file system has met {count} errors",
+    "sudo dmesg --level=err,crit | grep -i -E 'ext4|mmc|I/O' | tail -n 20; sudo touch /forcefsck",
+    "The next start checks it. Errors that come again are a card at its end: replace it.",
+)
 UNSOUND: Final = Kind(
     "disk-outbox-unsound",
     Severity.ERROR,
@@ -139,6 +146,7 @@ class Facts:
     denied: bool = False
     fsync_s: float | None = None
     life_used_tenths: int | None = None
+    fs_errors: int = 0
     outbox_error: str = ""
     kept_files: int = 0
 
@@ -166,6 +174,7 @@ def gather(subject: Subject) -> Facts:
         free_inodes=sizes.f_favail if sizes.f_files else None,  # btrfs counts none
         max_bytes=int(subject.parts.outbox.max_mb * 1_000_000),
         life_used_tenths=wear_of(mount.device),
+        fs_errors=errors_of(mount.source),
         **found,
     )
 
@@ -205,6 +214,8 @@ def _wrong(facts: Facts) -> Iterator[Finding]:
     if facts.life_used_tenths is not None and facts.life_used_tenths >= WORN:
         percent = (facts.life_used_tenths - 1) * 10
         yield WORN_OUT(device=facts.mount.device, percent=percent)
+    if facts.fs_errors:
+        yield FS_ERRORS(mount=mount, count=facts.fs_errors)
     if facts.outbox_error:
         path = facts.state_dir / OUTBOX_FILE
         yield UNSOUND(path=path, reason=facts.outbox_error, file=facts.config_file)

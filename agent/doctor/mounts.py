@@ -10,12 +10,16 @@ from agent.doctor.programs import read_text
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """One mount; ``device`` is the block device's name below ``/sys/block``, or empty."""
+    """One mount; ``device`` is its disk's name below ``/sys/block``, or empty.
+
+    ``source`` is what is mounted, e.g. ``/dev/mmcblk0p2``.
+    """
 
     point: str
     fstype: str
     read_only: bool = False
     device: str = ""
+    source: str = ""
 
 
 def mount_of(folder: Path) -> Mount:
@@ -38,7 +42,7 @@ def find(mountinfo: str, folder: str) -> Mount:
         above = folder == point or folder.startswith(point.rstrip("/") + "/")
         if above and len(point) >= len(best.point):
             options = {*fields[5].split(","), *tail[2].split(",")}
-            best = Mount(point, tail[0], "ro" in options, _device(tail[1]))
+            best = Mount(point, tail[0], "ro" in options, _device(tail[1]), tail[1])
     return best
 
 
@@ -52,6 +56,12 @@ def wear_of(device: str) -> int | None:
         return max(int(word, 16) for word in (told or "").split())
     except ValueError:
         return None
+
+
+def errors_of(source: str) -> int:
+    """What ext4 has counted since it was last checked; 0 where it is another file system."""
+    told = read_text(Path("/sys/fs/ext4", source.rpartition("/")[2], "errors_count"))
+    return int(told) if told and told.isdigit() else 0
 
 
 def _device(source: str) -> str:

@@ -34,8 +34,8 @@ a config that is broken as far as it can be read, and without a network; nothing
 | 1 | `warning`: the agent works, but less well than it could, or not for long |
 | 2 | `error`: samples are missing, wrong or not delivered until it is mended; or wrong usage |
 
-`--json` prints `{"severity": …, "findings": [{"area", "code", "severity", "text", "command",
-"advice"}, …]}`. Codes are stable; texts are not.
+`--json` prints `{"vehicle_id", "config_file", "agent_runs", "severity", "findings": [{"area",
+"code", "severity", "text", "command", "advice"}, …]}`. Codes are stable; texts are not.
 """
 
 

@@ -50,7 +50,7 @@ q or Ctrl-C ends it. It draws what the agent's control socket tells and changes 
 @click.option(
     "--once",
     is_flag=True,
-    help="Print one picture, after two looks, and end; so it is without a terminal.",
+    help="Print one picture, after two looks, and end; so it does without a terminal.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the account as JSON, one line a look.")
 def watch(config_file: Path, interval_s: float, *, once: bool, as_json: bool) -> None:
@@ -64,7 +64,7 @@ def watch(config_file: Path, interval_s: float, *, once: bool, as_json: bool) ->
         first = _look(parts.state.runtime_dir)
         if as_json:
             _print_lines(parts.state.runtime_dir, first, interval_s, once=once)
-        elif once or not sys.stdout.isatty():
+        elif once or not sys.stdout.isatty() or os.environ.get("TERM", "dumb") == "dumb":
             _print_once(parts.state.runtime_dir, first, interval_s)
         else:
             _draw(parts.state.runtime_dir, first, interval_s)

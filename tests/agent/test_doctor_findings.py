@@ -26,6 +26,7 @@ from agent.doctor import (
     gps_port,
     modules,
     permissions,
+    power,
     reference,
     service,
 )
@@ -266,6 +267,10 @@ CASES = {
     "can-no-mapped-frame": (can_bus, bus(seen=frozenset())),
     "can-some-missing": (can_bus, bus(mapped=frozenset({PACK, by_pgn(0x18FEF100)}))),
     "can-good": (can_bus, bus()),
+    "can-obd-silent": (
+        can_bus,
+        replace(bus(), asked=({"channel": "can0", "requests": 9, "answered": 0},)),
+    ),
     "can-link-good": (can_bus, bus(is_mapped=False)),
     "modules-none-needed": (modules, modules.Facts(())),
     "modules-absent": (modules, modules.Facts(("can",), available=frozenset({"vcan"}))),
@@ -289,10 +294,15 @@ CASES = {
     "disk-write-failed": (disk, state(write_errno=errno.EIO)),
     "disk-fsync-slow": (disk, state(fsync_s=0.9)),
     "disk-worn": (disk, state(life_used_tenths=10)),
+    "disk-errors": (disk, state(fs_errors=2)),
     "disk-outbox-unsound": (disk, state(outbox_error="database disk image is malformed")),
     "disk-damaged-kept": (disk, state(kept_files=2)),
     "disk-not-tried": (disk, state(denied=True)),
     "disk-good": (disk, state()),
+    "power-under-voltage": (power, power.Facts(under_voltage=True)),
+    "power-hot": (power, power.Facts(under_voltage=False, celsius=83.0)),
+    "power-unknown": (power, power.Facts()),
+    "power-good": (power, power.Facts(under_voltage=False, celsius=51.0)),
     "perm-no-user": (permissions, permissions.Facts(User("milepost", None))),
     "perm-state": (
         permissions,
@@ -407,6 +417,18 @@ def test_a_path_with_a_quote_stays_one_word_of_the_command():
 
 def test_the_page_of_findings_is_up_to_date():
     assert (ROOT / "docs" / "doctor.md").read_text() == reference.text(), "run: make schema"
+
+
+def test_what_chronyc_says_is_read():
+    told = (
+        "Reference ID    : C0A80101 (192.168.1.1)\n"
+        "System time     : 0.250000000 seconds slow of NTP time\n"
+        "Leap status     : Normal\n"
+    )
+    assert clock.parse_tracking(told) == -0.25
+    assert clock.parse_tracking(told.replace("slow", "fast")) == 0.25
+    assert clock.parse_tracking(told.replace("Normal", "Not synchronised")) is None
+    assert clock.parse_tracking("506 Cannot talk to daemon\n") is None
 
 
 def test_modes_groups_and_owners_decide_what_a_user_may_do():

@@ -156,7 +156,7 @@ SOME_MISSING: Final = Kind(
 GOOD: Final = Kind(
     "can-good",
     Severity.OK,
-    "{channel}{bitrate} {frames} frames in {listen_s:.1f} s, mapped ones too",
+    "{channel}{bitrate}: {frames} frames in {listen_s:.1f} s, mapped ones too",
 )
 NO_ECU: Final = Kind(
     "can-obd-silent",
@@ -167,7 +167,7 @@ NO_ECU: Final = Kind(
     "only (obd.ids), and electric ones answer little.",
 )
 LINK_GOOD: Final = Kind(
-    "can-link-good", Severity.OK, "{channel}{bitrate} is up; nothing is mapped on it, it is asked"
+    "can-link-good", Severity.OK, "{channel} is up{bitrate}; nothing is mapped on it, it is asked"
 )
 
 
@@ -261,7 +261,7 @@ def _told(link: Link | None) -> str:
 
 
 def _rate(link: Link | None) -> str:
-    return f", {link.bitrate} bit/s," if link and link.bitrate else ""
+    return f", {link.bitrate} bit/s" if link and link.bitrate else ""
 
 
 def _ids(ids: frozenset[IdFilter]) -> str:

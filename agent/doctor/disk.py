@@ -188,7 +188,7 @@ def check(facts: Facts) -> Iterator[Finding]:
     if facts.kept_files:
         yield KEPT(count=facts.kept_files, path=facts.state_dir / OUTBOX_FILE)
     if not found:
-        fsync = f", a write is safe after {facts.fsync_s * 1000:.0f} ms" if facts.fsync_s else ""
+        fsync = f", a write is safe after {facts.fsync_s * 1000:.1f} ms" if facts.fsync_s else ""
         yield GOOD(
             mount=facts.mount.point,
             fstype=facts.mount.fstype,

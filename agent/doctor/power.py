@@ -32,7 +32,9 @@ HOT: Final = Kind(
     "cat /sys/class/thermal/thermal_zone*/temp",
     "Give the case air or a heat sink, and keep it out of the sun.",
 )
-UNKNOWN: Final = Kind("power-unknown", Severity.INFO, "this board tells neither of them")
+UNKNOWN: Final = Kind(
+    "power-unknown", Severity.INFO, "this board does not tell its supply voltage or temperature"
+)
 GOOD: Final = Kind("power-good", Severity.OK, "{told}")
 
 

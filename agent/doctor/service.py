@@ -10,6 +10,7 @@ from typing import Any, Final
 from agent.account import imbalance
 from agent.doctor.finding import Finding, Kind, Severity
 from agent.doctor.subject import Running, Subject
+from agent.watch.words import duration
 
 MANY_RESTARTS: Final = 3
 
@@ -97,7 +98,9 @@ LIMITED: Final = Kind(
     "the {budget} budget of the day keeps the agent in {mode}; it would be in {wanted}",
     "milepost-agent status --config {file}",
 )
-GOOD: Final = Kind("agent-good", Severity.OK, "runs for {hours:.1f} h in {mode}, {waiting} waiting")
+GOOD: Final = Kind(
+    "agent-good", Severity.OK, "runs for {duration}, in {mode}, {waiting} messages wait"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +163,7 @@ def _account(account: dict[str, Any], config_file: str) -> Iterator[Finding]:
     yield from found
     if not found:
         yield GOOD(
-            hours=account.get("uptime_s", 0) / 3600,
+            duration=duration(account.get("uptime_s", 0)),
             mode=account.get("mode"),
             waiting=account.get("backlog_messages"),
         )

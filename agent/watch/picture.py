@@ -62,7 +62,8 @@ def picture(
         Layout(bottom, size=bottom_rows),
     )
     sides = Layout(name="left", ratio=11)
-    sides.split_column(*(Layout(panel, size=rows) for panel, rows in left), Layout(Text(" ")))
+    rest = _events(account, body_rows - left_rows - FRAME_ROWS)
+    sides.split_column(*(Layout(panel, size=rows) for panel, rows in left), Layout(rest))
     layout["body"].split_row(sides, Layout(_panel("Last sample", rows)[0], ratio=9))
     return layout
 
@@ -182,6 +183,21 @@ def _bus(bus: Mapping[str, Any], rates: Rates | None) -> Text:
 def _asked(obd: Mapping[str, Any]) -> Text:
     ecus = ", ".join(obd["ecus"]) or "no ECU yet"
     return Text(f"{obd['state']}, {ecus}, {obd['answered']} of {obd['requests']} answered")
+
+
+def _events(account: Mapping[str, Any], limit: int) -> RenderableType:
+    """The newest first, in what room there is."""
+    events = list(account.get("events", ()))[::-1][: max(0, limit)]
+    if not events:
+        return Text(" ")
+    told = [(event["timestamp"][11:19], Text(_event(event))) for event in events]
+    return _panel("Events", told)[0]
+
+
+def _event(event: Mapping[str, Any]) -> str:
+    details = event.get("details") or {}
+    what = details.get("to") or details.get("code") or details.get("reason")
+    return f"{event['event_type']}: {what}" if what else str(event["event_type"])
 
 
 def _faults(account: Mapping[str, Any], silent: str) -> Rows:

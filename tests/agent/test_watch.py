@@ -69,6 +69,12 @@ ACCOUNT = {
         "flash": {"used_bytes": 1_200_000, "cap_bytes": 1_000_000_000, "stage": "within"},
     },
     "last_sample": SAMPLE,
+    "events": [
+        {"event_type": name, "timestamp": f"2026-06-01T11:0{n}:00.000Z", "details": details}
+        for n, (name, details) in enumerate(
+            [("trip_started", None), ("mode_changed", {"from": "normal", "to": "in_trip"})]
+        )
+    ],
 }
 
 
@@ -84,6 +90,7 @@ def test_all_that_matters_is_on_80_by_24():
         *("van-1", "up 1 h 6 min", "2026-06-01 12:00:01 gps", "in_trip, a sample every 0.2 s"),
         *("50.11057 8.68213", "3D, 11 sats, ±3.1 m, 0.2 s old", "81 in all, 2 rejected"),
         *("connected", "10 waiting", "412, acknowledged 405", "data 40.0 MB 80 %", "flash 1.2 MB"),
+        *("11:01:00 mode_changed: in_trip", "11:00:00 trip_started"),
         *("900 frames, 0 dropped", "43.25", "68 %", "P0301, P0420", "0.5 -0.1 9.81", "2150"),
     ):
         assert fact in text, fact

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from fnmatch import fnmatchcase
 from typing import Any, Final
 
 from simulator.scenario.evidence import Evidence, Message
@@ -200,7 +201,7 @@ def _name(event: Message) -> str:
 def _is(name: str, wanted: str) -> bool:
     kind, _, code = name.partition(":")
     wanted_kind, _, wanted_code = wanted.partition(":")
-    return kind == wanted_kind and code.startswith(wanted_code)
+    return kind == wanted_kind and fnmatchcase(code, f"{wanted_code}*")
 
 
 def _clock(moment: datetime) -> str:

@@ -199,7 +199,7 @@ class Expect(Table):
     events: tuple[str, ...] = Field(
         default=(),
         description='Events that came: "type", or "type:code" with the start of a fault\'s code, '
-        'e.g. "fault_raised:source:gps". Default none.',
+        'in which * stands for anything, e.g. "fault_raised:source:can:*:bus-off". Default none.',
     )
     no_events: tuple[str, ...] = Field(
         default=(), description="Events that did not come, in the same form. Default none."

@@ -20,11 +20,14 @@ from simulator.demo.bus import BusAddress, new_bus
 from simulator.demo.children import Child, python_command, run_to_end
 from simulator.demo.cloud import HOST, Cloud
 from simulator.demo.errors import DemoError
+from simulator.ecu.node import EcuNode
+from simulator.ecu.truck import TruckNode
 from simulator.errors import FileError, SimulatorError
 from simulator.gpsd_server import GpsdServer
 from simulator.network.relay import Relay
 from simulator.scenario.agent_config import DRAIN_S, Surroundings, adapt
 from simulator.scenario.drive import Replayed
+from simulator.scenario.ecus import ecus
 from simulator.scenario.faults import Situation, names_at, situation_at
 from simulator.scenario.model import FaultName, Scenario
 from simulator.scenario.wrong_clock import WrongClock
@@ -77,6 +80,7 @@ class ScenarioVehicle:
         self._server = None if drive.trace is None else GpsdServer(drive.trace)
         self._addresses: dict[str, BusAddress] = {}
         self._players: dict[str, CanPlayer] = {}
+        self._ecus: list[EcuNode | TruckNode] = []
         self._make_buses()
         self.agent = Child(
             f"the agent of {name}",
@@ -172,7 +176,7 @@ class ScenarioVehicle:
 
     def close(self) -> None:
         """Stop what this process has of it; idempotent. The agent is the caller's."""
-        for part in (*self._players.values(), self._server, self._relay):
+        for part in (*self._players.values(), *self._ecus, self._server, self._relay):
             if part is not None:
                 part.stop()
 
@@ -186,8 +190,8 @@ class ScenarioVehicle:
         if began_at is None:
             return
         self.begun = began_at
-        for player in self._players.values():
-            player.start()
+        for part in (*self._players.values(), *self._ecus):
+            part.start()
         self.stage = Stage.DRIVING
         self._become(situation_at(self.scenario.fault, 0.0))
 
@@ -197,9 +201,9 @@ class ScenarioVehicle:
         self._become(Situation() if over else situation_at(self.scenario.fault, elapsed_s))
         if self._now.powered:
             self.agent.require_alive()
-        for player in self._players.values():
-            if player.error is not None:
-                raise player.error
+        for part in (*self._players.values(), *self._ecus):
+            if part.error is not None:
+                raise part.error
         if over:
             self.ended = utc_now()
             self.agent.ask_to_stop()
@@ -236,13 +240,17 @@ class ScenarioVehicle:
             self.agent.start()
 
     def _make_buses(self) -> None:
-        if self.drive.can is None:
-            return
+        self._addresses = {channel: new_bus() for channel in self.drive.profile.channels}
+        self._ecus = ecus(self.drive, self._addresses)
+        if self.drive.can is not None:
+            self._make_players(self.drive.can)
+        self._check_faults()
+
+    def _make_players(self, log: Path) -> None:
         for channel in dict.fromkeys(bus.channel for bus in self.drive.profile.bus):
-            address = new_bus()
-            self._addresses[channel] = address
+            address = self._addresses[channel]
             player = CanPlayer(
-                self.drive.can,
+                log,
                 interface=address.interface,
                 channel=address.channel,
                 options=address.options,
@@ -250,14 +258,14 @@ class ScenarioVehicle:
             )
             player.faults = BusFaults(self.drive.messages_of(channel))
             self._players[channel] = player
-        self._check_faults()
 
     def _check_faults(self) -> None:
         for fault in self.scenario.fault:
-            if fault.bus is not None and fault.bus not in self._players:
+            missing = not self._players if fault.bus is None else fault.bus not in self._players
+            if fault.name is FaultName.BUS_OFF and missing:
                 raise FileError(
-                    f"{self.name}: fault bus = {fault.bus!r}: the vehicle has no such bus",
-                    hint=f"it has {', '.join(self._players)}",
+                    f"{self.name}: bus-off: the vehicle has no bus {fault.bus or 'at all'}",
+                    hint=f"it has {', '.join(self._players) or 'none that replays a log'}",
                 )
             for signal in fault.signals:
                 if not any(player.faults.has(signal) for player in self._players.values()):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass, fields
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -68,6 +69,28 @@ class BusMap(Table):
     messages: dict[str, MessageMap] = Field(description="What is sent, by the message's name.")
 
 
+class EcuProtocol(StrEnum):
+    """How an ECU speaks beside the cyclic messages."""
+
+    OBD = "obd"
+    J1939 = "j1939"
+
+
+class EcuMap(Table):
+    """``[[ecu]]``: an ECU that answers or tells its faults; only scenarios have it."""
+
+    channel: str = Field(default="can0", description='Its bus. Default "can0".')
+    protocol: EcuProtocol = Field(
+        description='"obd" answers OBD-II and UDS requests, "j1939" broadcasts. Required.'
+    )
+    address: Annotated[int, Field(ge=0, le=253)] = Field(
+        default=0, description="J1939: its source address. OBD: its number, 0 to 7. Default 0."
+    )
+    faults: tuple[str, ...] = Field(
+        default=(), description='Stored codes, e.g. ["P0301"], or SPN:FMI, ["110:3"]. Default none.'
+    )
+
+
 class VehicleProfile(Table):
     """The whole file: a kind of vehicle as it looks from outside."""
 
@@ -78,7 +101,14 @@ class VehicleProfile(Table):
         default=70.0, description="State of charge at the beginning, %. Default 70."
     )
     gps: bool = Field(default=True, description="Whether it has a receiver. Default true.")
-    bus: tuple[BusMap, ...] = Field(default=(), description="Its buses.")
+    bus: tuple[BusMap, ...] = Field(default=(), description="Its buses. Default none.")
+    ecu: tuple[EcuMap, ...] = Field(default=(), description="Its ECUs. Default none.")
+
+    @property
+    def channels(self) -> list[str]:
+        """Every bus, each once."""
+        named = [bus.channel for bus in self.bus] + [ecu.channel for ecu in self.ecu]
+        return list(dict.fromkeys(named))
 
 
 def load_profile(path: Path) -> VehicleProfile:

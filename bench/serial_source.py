@@ -1,0 +1,101 @@
+"""What a receiver on a serial port costs the agent: CPU and fixes of the source alone.
+
+``milepost-sim nmea`` plays the receiver on a pseudo terminal at its baud rate, in a process
+of its own; this one holds the source, an inbox, and nothing else of the agent.
+
+    python bench/serial_source.py --json
+    python bench/serial_source.py --log drive-5hz.nmea --baud 115200
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import simulator
+from agent.config import GpsSettings
+from agent.host import SystemClock
+from agent.inputs import FixReceived, Inbox
+from agent.sources.nmea_baud import BaudMemory
+from agent.sources.nmea_serial import NmeaSource
+
+WARM_UP_S = 5.0
+
+
+def figures(log: Path, baud: int, duration_s: float) -> dict[str, Any]:
+    """Measure for so long, after the port was found."""
+    with tempfile.TemporaryDirectory() as folder:
+        link = Path(folder) / "gps0"
+        command = [sys.executable, "-m", "simulator", "nmea", str(log), "--link", str(link)]
+        receiver = subprocess.Popen(
+            [*command, "--baud", str(baud), "--loop"],
+            stdout=subprocess.PIPE,
+            cwd=Path(simulator.__file__).parent.parent,
+        )
+        assert receiver.stdout is not None
+        receiver.stdout.readline()
+        inbox = Inbox()
+        settings = GpsSettings.model_validate(
+            {"source": "serial", "serial": {"device": str(link), "baud": baud}}
+        )
+        source = NmeaSource(settings, inbox, SystemClock(), BaudMemory(Path(folder)))
+        source.start()
+        try:
+            take_fixes(inbox, WARM_UP_S)
+            cpu_s, begun_s = time.process_time(), time.monotonic()
+            before = source.account()
+            fixes = take_fixes(inbox, duration_s)
+            spent_s, lasted_s = time.process_time() - cpu_s, time.monotonic() - begun_s
+            after = source.account()
+        finally:
+            source.stop()
+            receiver.terminate()
+            receiver.wait(10)
+    return {
+        "benchmark": "serial_source",
+        "log": log.name,
+        "baud": baud,
+        "fixes_per_s": round(fixes / lasted_s, 2),
+        "sentences_per_s": round((after["sentences"] - before["sentences"]) / lasted_s, 1),
+        "bytes_per_s": round((after["bytes_read"] - before["bytes_read"]) / lasted_s),
+        "bad_sentences": after["bad_sentences"],
+        "cpu_percent": round(100 * spent_s / lasted_s, 2),
+    }
+
+
+def take_fixes(inbox: Inbox, duration_s: float) -> int:
+    """How many new fixes come in so long."""
+    count, ends_s = 0, time.monotonic() + duration_s
+    while (left_s := ends_s - time.monotonic()) > 0:
+        item = inbox.get(left_s)
+        count += isinstance(item, FixReceived) and item.is_new
+    return count
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    drive = Path(simulator.__file__).parent / "traces" / "default.nmea"
+    parser.add_argument("--log", type=Path, default=drive, help="an NMEA log")
+    parser.add_argument("--baud", type=int, default=9_600)
+    parser.add_argument("--duration", type=float, default=20.0, help="seconds")
+    parser.add_argument("--json", action="store_true", help="one line of JSON")
+    words = parser.parse_args()
+    result = figures(words.log.resolve(), words.baud, words.duration)
+    if words.json:
+        print(json.dumps(result))
+    else:
+        for name, value in result.items():
+            print(f"{name:20} {value}")
+
+
+if __name__ == "__main__":
+    main()

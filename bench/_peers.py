@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import signal
@@ -192,6 +193,16 @@ def memory_mb(pid: int) -> dict[str, float]:
     return {
         f"{name.lower()}_mb": round(kib[name] * 1024 / 1e6, 1) for name in ("Pss", "Rss", "Uss")
     }
+
+
+def wakeups(pid: int) -> int:
+    """How often the process's threads went to sleep so far: what a mostly idle one pays for."""
+    switches = 0
+    for status in Path(f"/proc/{pid}/task").glob("*/status"):
+        with contextlib.suppress(OSError):  # a thread that has just ended
+            fields = dict(line.split(":\t") for line in status.read_text().splitlines())
+            switches += int(fields["voluntary_ctxt_switches"])
+    return switches
 
 
 def written_bytes(pid: int) -> int:

@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import Any
 
 import cantools
-from _peers import account, arguments, cpu_s, memory_mb, progress, show, written_bytes
+from _peers import account, arguments, cpu_s, memory_mb, progress, show, wakeups, written_bytes
 
 from simulator.can_player import CanPlayer
 from simulator.demo.agent_config import AgentConfig, CanBus, config_text
@@ -222,7 +222,7 @@ def watch(pid: int, folder: Path, mode: str, duration_s: float) -> dict[str, Any
     before = wait_for(in_mode, mode)
     time.sleep(3)  # the start's own work is over
     before = account(folder) or before
-    cpu, written, since = cpu_s(pid), written_bytes(pid), time.monotonic()
+    cpu, written, woken, since = cpu_s(pid), written_bytes(pid), wakeups(pid), time.monotonic()
     time.sleep(duration_s)
     spent_s = time.monotonic() - since
     used_s = cpu_s(pid) - cpu
@@ -238,6 +238,7 @@ def watch(pid: int, folder: Path, mode: str, duration_s: float) -> dict[str, Any
         "fixes_per_s": per_second(lambda told: told["fixes_received"]),
         "can_frames_per_s": per_second(lambda told: sum(bus["frames"] for bus in told["can"])),
         "cpu_percent_of_one_core": round(100 * used_s / spent_s, 2),
+        "wakeups_per_s": round((wakeups(pid) - woken) / spent_s, 1),
         **memory_mb(pid),
         "bytes_published": after["bytes_published"] - before["bytes_published"],
         "bytes_written_to_disk": written_bytes(pid) - written,

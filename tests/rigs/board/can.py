@@ -279,6 +279,7 @@ def run(bench, *, deadline_s):
             f"{'held' if checks[-1].held else 'BROKEN'}: {checks[-1].promise}: {checks[-1].told}"
         )
     bench.run("systemctl", "start", "rig-can.service")
+    memory_mb = _memory_mb(bench)
     restarts = bench.run("systemctl", "show", "milepost-agent", "--property=NRestarts", "--value")
     faults = [f"{check.promise}: {check.told}" for check in checks if not check.held]
     if restarts.strip() != "0":
@@ -295,9 +296,19 @@ def run(bench, *, deadline_s):
         "accelerator": bench.machine.accel,
         "checks": [plain(check) for check in checks],
         "balance": plain(found),
+        "memory_mb": memory_mb,
         "took_s": round(time.monotonic() - begun_s),
         "faults": [*faults, *found.faults],
     }
+
+
+def _memory_mb(bench):
+    """PSS, RSS and USS of the agent, on a board where no other Python runs but the helper."""
+    pid = bench.run("systemctl", "show", "milepost-agent", "--property=MainPID", "--value").strip()
+    lines = bench.run("cat", f"/proc/{pid}/smaps_rollup").splitlines()[1:]
+    kib = {line.split(":")[0]: int(line.split()[1]) for line in lines}
+    kib["Uss"] = kib["Private_Clean"] + kib["Private_Dirty"]
+    return {name: round(kib[name] * 1024 / 1e6, 1) for name in ("Pss", "Rss", "Uss")}
 
 
 def _promise(function):
@@ -319,5 +330,6 @@ def words(report):
     return [
         *(f"{check['promise']}: {check['told']}" for check in report["checks"] if check["held"]),
         f"{report['balance']['owed']} messages owed, {report['balance']['received']} received",
+        f"the agent's memory, MB: {report['memory_mb']}",
         f"took {report['took_s']} s",
     ]

@@ -42,7 +42,7 @@ TOKENS = [f'"{key}":'.encode() for key in (*TPV, *DEVICE)] + [b"NaN", b"1e999", 
 
 def take(data: bytes) -> None:
     choice = ReceiverChoice((), fall_back_after_s=5.0, return_after_s=30.0, now_s=0.0)
-    session = GpsdSession(GpsSettings(), choice, {}, 0.0)
+    session = GpsdSession(GpsSettings(), choice, {}, lambda _path: True, 0.0)
     try:
         for number, line in enumerate(data.split(b"\n")):
             for received in session.feed(line + b"\n", float(number)):

@@ -60,7 +60,7 @@ def take(data: bytes) -> None:
                 assert fix.speed_kmh is None or 0 <= fix.speed_kmh <= 2_001
                 assert fix.heading is None or 0 <= fix.heading <= 360
             session.look(float(number))
-            assert all(b"\n" in command for command in session.cycle_commands(0.2))
+            assert all(b"\n" in command for command in session.commands(0.2))
             json.dumps(session.account())
     except GpsLostError as error:
         str(error)

@@ -18,7 +18,11 @@ from tests.rigs.board.ledger import balance
 
 CONFIG = recipe.GUEST / "agent-can.toml"
 FD_DBC = recipe.GUEST / "can-fd.dbc"
-FILES = {"/etc/milepost/can-fd.dbc": (FD_DBC.read_bytes(), 0o644, 0, 0)}
+LOAD = recipe.ROOT / "bench/can_load.py"
+FILES = {
+    "/etc/milepost/can-fd.dbc": (FD_DBC.read_bytes(), 0o644, 0, 0),
+    "/opt/rig/can_load.py": (LOAD.read_bytes(), 0o644, 0, 0),
+}
 """For the guest's disk."""
 
 CLASSIC, FD = "vcan0", "vcan1"
@@ -260,7 +264,21 @@ CHECKS = (
 )  # fmt: skip
 
 
-def run(bench, *, deadline_s):
+def load(bench):
+    """The benchmark of two full buses, on SocketCAN; its figures."""
+    channels = ("vcan2", "vcan3")
+    for channel in channels:
+        bench.run("ip", "link", "add", "dev", channel, "type", "vcan")
+        bench.run("ip", "link", "set", channel, "up")
+    told = bench.run(
+        *("/opt/milepost/bin/python", "/opt/rig/can_load.py", "--interface", "socketcan"),
+        *("--channels", ",".join(channels), "--rounds", "1", "--json"),
+        timeout_s=900.0,
+    )
+    return json.loads(told.splitlines()[-1])
+
+
+def run(bench, *, deadline_s, with_load=False):
     """The report as plain data."""
     begun_s = time.monotonic()
     bench.boot()
@@ -280,6 +298,7 @@ def run(bench, *, deadline_s):
         )
     bench.run("systemctl", "start", "rig-can.service")
     memory_mb = _memory_mb(bench)
+    figures = load(bench) if with_load else None
     restarts = bench.run("systemctl", "show", "milepost-agent", "--property=NRestarts", "--value")
     faults = [f"{check.promise}: {check.told}" for check in checks if not check.held]
     if restarts.strip() != "0":
@@ -297,6 +316,7 @@ def run(bench, *, deadline_s):
         "checks": [plain(check) for check in checks],
         "balance": plain(found),
         "memory_mb": memory_mb,
+        "load": figures,
         "took_s": round(time.monotonic() - begun_s),
         "faults": [*faults, *found.faults],
     }
@@ -331,5 +351,6 @@ def words(report):
         *(f"{check['promise']}: {check['told']}" for check in report["checks"] if check["held"]),
         f"{report['balance']['owed']} messages owed, {report['balance']['received']} received",
         f"the agent's memory, MB: {report['memory_mb']}",
+        *([f"two full buses: {report['load']}"] if report["load"] else []),
         f"took {report['took_s']} s",
     ]

@@ -122,11 +122,12 @@ def clock_command(**options):
 
 
 @rig.command("can")
+@click.option("--load", is_flag=True, help="Run bench/can_load.py there, too (without KVM: slow).")
 @scenario
-def can_command(**options):
+def can_command(*, load, **options):
     """SocketCAN for real: kernel filters, bus down and up, flood, CAN FD, missing interface."""
     _perform(
-        lambda bench, deadline_s: can.run(bench, deadline_s=deadline_s),
+        lambda bench, deadline_s: can.run(bench, deadline_s=deadline_s, with_load=load),
         can.words,
         **options,
         config=can.CONFIG,

@@ -250,7 +250,7 @@ def ubx_heard(line, framer, until):
 
 
 def test_a_ublox_on_the_line_is_asked_for_a_trip_s_cycle_and_gets_its_own_back(line, start):
-    source, inbox = start(line.link, baud=115_200)
+    source, inbox = start(line.link, baud=921_600)
     framer = Framer()
     own = ubx_message(CFG_RATE, bytes.fromhex("e80301000100"))
 

@@ -108,8 +108,12 @@ def through_serial(job: Job, inbox: CountingInbox):
         source="serial", serial={"device": (player.line.port,), "baud": player.line.baud}
     )
     source = NmeaSource(settings, inbox, SystemClock(), BaudMemory(job.folder))
-    # at this speed a line that merely was not scheduled looks like one between two epochs
-    with patch("agent.sources.nmea_port.PAUSE_S", 30.0):
+    # at this speed a line that merely was not scheduled looks like one between two epochs, and
+    # a reader that was not like one that has gone
+    with (
+        patch("agent.sources.nmea_port.PAUSE_S", 30.0),
+        patch("simulator.serial_line._FULL_S", 30.0),
+    ):
         source.start()
         try:
             yield

@@ -39,7 +39,7 @@ UNREACHABLE: Final = Kind(
     "broker-unreachable",
     Severity.ERROR,
     "{host}:{port} does not answer: {reason}",
-    "ping -c 3 {host}; nc -vz -w 5 {host} {port}",
+    "ping -c 3 {host}; timeout 5 bash -c 'exec 3<>/dev/tcp/$0/$1' {host} {port} && echo open",
     "A firewall between may block the port; AWS IoT Core needs 8883 outgoing.",
 )
 TLS: Final = Kind(

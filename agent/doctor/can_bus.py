@@ -41,8 +41,8 @@ NO_INTERFACE_PI: Final = Kind(
     "can-no-interface-pi",
     Severity.ERROR,
     "there is no interface {channel} (CAN interfaces here: {known})",
-    "echo 'dtoverlay=mcp2515-can0,oscillator=16000000,interrupt=25' | sudo tee -a "
-    "/boot/firmware/config.txt && sudo reboot",
+    "printf 'dtparam=spi=on\\ndtoverlay=mcp2515-can0,oscillator=16000000,interrupt=25\\n' | "
+    "sudo tee -a /boot/firmware/config.txt && sudo reboot",
     "For a HAT with an MCP2515; oscillator and interrupt are printed on it. An MCP2518FD takes "
     "dtoverlay=mcp251xfd,spi0-0,oscillator=40000000,interrupt=25.",
 )
@@ -53,6 +53,14 @@ NO_INTERFACE_JETSON: Final = Kind(
     "sudo modprobe can_raw && sudo modprobe mttcan && sudo ip link set {channel} up type can "
     "bitrate 500000 restart-ms 100",
     "The pins of the header must be set to CAN: sudo /opt/nvidia/jetson-io/jetson-io.py.",
+)
+CHIP_SILENT: Final = Kind(
+    "can-chip-silent",
+    Severity.ERROR,
+    "there is no interface {channel}: the board is told of a {chips} on SPI, but its driver does "
+    "not find or start it",
+    "sudo dmesg | grep -i -E 'mcp25|spi'",
+    "The HAT does not sit well, or oscillator and interrupt in the dtoverlay are not its own.",
 )
 NOT_CAN: Final = Kind(
     "can-not-can",
@@ -184,7 +192,7 @@ def check(facts: Facts) -> Iterator[Finding]:
         if bus.interface == "socketcan" and not bus.ip_found:
             yield NO_IP(channel=bus.channel)
         if bus.interface == "socketcan" and bus.ip_found:
-            broken = list(_broken_link(bus, facts.model))
+            broken = list(_broken_link(bus, facts))
             yield from broken
             if broken:
                 continue
@@ -195,16 +203,18 @@ def check(facts: Facts) -> Iterator[Finding]:
             yield LINK_GOOD(channel=bus.channel, bitrate=_rate(bus.link))
 
 
-def _broken_link(bus: BusFacts, model: str) -> Iterator[Finding]:
+def _broken_link(bus: BusFacts, facts: Facts) -> Iterator[Finding]:
     """What keeps every frame away; the rest need not be looked at then."""
     link, channel = bus.link, bus.channel
     if link is None:
         known = ", ".join(bus.known) or "none"
         if channel.startswith("vcan"):
             yield NO_VCAN(channel=channel)
-        elif "Raspberry Pi" in model:
+        elif facts.spi_chips:
+            yield CHIP_SILENT(channel=channel, chips=", ".join(facts.spi_chips))
+        elif "Raspberry Pi" in facts.model:
             yield NO_INTERFACE_PI(channel=channel, known=known)
-        elif any(name in model for name in ("NVIDIA", "Jetson")):
+        elif any(name in facts.model for name in ("NVIDIA", "Jetson")):
             yield NO_INTERFACE_JETSON(channel=channel, known=known)
         else:
             yield NO_INTERFACE(channel=channel, known=known)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 from agent.config import CanSettings
@@ -54,6 +55,8 @@ class Facts:
     config_file: str = ""
     asked: tuple[dict[str, Any], ...] = ()
     """The running agent's account of each ``[[obd]]``."""
+    spi_chips: tuple[str, ...] = ()
+    """CAN controllers that the device tree has on SPI, whether or not they work."""
 
 
 def gather(subject: Subject) -> Facts:
@@ -69,7 +72,14 @@ def gather(subject: Subject) -> Facts:
     for bus in asked:
         link = _link_facts(bus.interface, bus.channel, known)
         found.append(BusFacts(**link, is_mapped=False))
-    return Facts(tuple(found), model, str(subject.config_file), told)
+    return Facts(tuple(found), model, str(subject.config_file), told, spi_chips())
+
+
+def spi_chips() -> tuple[str, ...]:
+    """E.g. ``mcp2515``."""
+    names = (read_text(path) or "" for path in Path("/sys/bus/spi/devices").glob("*/modalias"))
+    chips = {name.removeprefix("spi:") for name in names if name.startswith("spi:mcp25")}
+    return tuple(sorted(chips))
 
 
 def _gather_bus(bus: CanSettings, known: dict[str, Link] | None) -> BusFacts:

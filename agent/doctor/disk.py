@@ -96,7 +96,7 @@ WORN_OUT: Final = Kind(
     "disk-worn",
     Severity.WARNING,
     "{device} says that {percent} % of its life is used",
-    "sudo mmc extcsd read /dev/{device} | grep -i -E 'life|eol'",
+    "cat /sys/block/{device}/device/life_time /sys/block/{device}/device/pre_eol_info",
     "Replace it before it fails; budget.flash_mb_per_day caps what the agent writes.",
 )
 FS_ERRORS: Final = Kind(

@@ -67,14 +67,14 @@ SILENT: Final = Kind(
     "gps-receiver-silent",
     Severity.ERROR,
     "gpsd has the receiver {device}, which says nothing",
-    "sudo systemctl restart gpsd && gpspipe -r -n 20",
+    "sudo systemctl restart gpsd && milepost-agent doctor --config {file} --only gps",
     "Check its wires and power, and that nothing else (a console, ModemManager) has the port.",
 )
 NO_FIX: Final = Kind(
     "gps-no-fix",
     Severity.WARNING,
     "no fix yet: {used} of {seen} satellites in view are used",
-    'gpspipe -w | grep -m 3 -E \'"class":"(TPV|SKY)"\'',
+    "watch -n 5 milepost-agent doctor --config {file} --only gps",
     "The antenna needs a view of the sky; a cold start takes up to 15 minutes.",
 )
 STALE: Final = Kind(
@@ -158,9 +158,9 @@ def check(facts: Facts) -> Iterator[Finding]:
         wanted, known = ", ".join(facts.devices), ", ".join(facts.receivers)
         yield OTHER_RECEIVER(device=wanted, known=known, file=facts.config_file)
     elif facts.mode == 0:
-        yield SILENT(device=chosen)
+        yield SILENT(device=chosen, file=facts.config_file)
     elif facts.mode == 1:
-        yield NO_FIX(used=facts.used, seen=facts.seen)
+        yield NO_FIX(used=facts.used, seen=facts.seen, file=facts.config_file)
     else:
         yield from _fix(facts, chosen)
 

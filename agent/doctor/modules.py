@@ -8,9 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from agent.doctor.can_listen import spi_chips
 from agent.doctor.finding import Finding, Kind, Severity
 from agent.doctor.programs import read_text
 from agent.doctor.subject import Subject
+
+DRIVERS: Final = {
+    "mcp2510": "mcp251x",
+    "mcp2515": "mcp251x",
+    "mcp25625": "mcp251x",
+    "mcp2517fd": "mcp251xfd",
+    "mcp2518fd": "mcp251xfd",
+    "mcp251xfd": "mcp251xfd",
+}
+"""CAN controller on SPI -> its module (drivers/net/can/spi)."""
 
 NONE_NEEDED: Final = Kind("modules-none-needed", Severity.OK, "no bus of the config needs one")
 ABSENT: Final = Kind(
@@ -53,13 +64,17 @@ def gather(subject: Subject) -> Facts:
     needed = ["can", "can_raw"] if channels else []
     if any(channel.startswith("vcan") for channel in channels):
         needed.append("vcan")
+    if channels:
+        needed += [DRIVERS[chip] for chip in spi_chips() if chip in DRIVERS]
+    if channels and "NVIDIA" in (read_text("/proc/device-tree/model") or ""):
+        needed.append("mttcan")
     release = os.uname().release
     folder = Path("/lib/modules") / release
     order = read_text(folder / "modules.dep")
     lines = (read_text("/proc/modules") or "").splitlines()
     builtin = (read_text(folder / "modules.builtin") or "").splitlines()
     return Facts(
-        needed=tuple(needed),
+        needed=tuple(dict.fromkeys(needed)),
         # what is built in has a folder there if it has parameters; what is loaded always
         loaded=frozenset(line.split()[0] for line in lines)
         | frozenset(name for name in needed if Path("/sys/module", name).exists()),

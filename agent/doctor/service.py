@@ -52,7 +52,9 @@ NO_WATCHDOG: Final = Kind(
     "service-no-watchdog",
     Severity.WARNING,
     "the service has no watchdog: an agent that hangs is not restarted",
-    "sudo systemctl edit milepost-agent --stdin <<< $'[Service]\\nType=notify\\nWatchdogSec=60'",
+    "printf '[Service]\\nType=notify\\nWatchdogSec=60\\n' | sudo install -D -m 0644 /dev/stdin "
+    "/etc/systemd/system/milepost-agent.service.d/watchdog.conf && sudo systemctl daemon-reload && "
+    "sudo systemctl restart milepost-agent",
 )
 NOT_RUNNING: Final = Kind(
     "agent-not-running",

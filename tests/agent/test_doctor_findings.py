@@ -252,6 +252,10 @@ CASES = {
     "can-no-interface": (can_bus, bus(link=None, known=("can1",))),
     "can-no-interface-pi": (can_bus, bus("Raspberry Pi 5 Model B Rev 1.0", link=None)),
     "can-no-interface-jetson": (can_bus, bus("NVIDIA Jetson Orin Nano", link=None)),
+    "can-chip-silent": (
+        can_bus,
+        replace(bus("Raspberry Pi 4 Model B", link=None), spi_chips=("mcp2515",)),
+    ),
     "can-not-can": (can_bus, link(is_can=False)),
     "can-down": (can_bus, link(is_up=False)),
     "can-down-virtual": (can_bus, link(is_up=False, kind="vcan")),

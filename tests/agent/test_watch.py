@@ -327,3 +327,12 @@ def test_ctrl_c_ends_the_lines_without_a_word(config):
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=30)
     assert errors == ""
+
+
+def test_the_running_agent_loads_nothing_of_what_looks_at_it():
+    program = (
+        "import sys; import agent.compose, agent.supervisor, agent.sd_notify; "
+        "print(sorted({'rich', 'gpsd', 'agent.watch', 'agent.doctor'} & sys.modules.keys()))"
+    )
+    done = run([sys.executable, "-c", program])
+    assert done.stdout == "[]\n", done.stderr

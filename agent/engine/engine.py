@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from agent.budgets import Budget, Change, Stage
 from agent.config import SamplingSettings
-from agent.engine.harsh import Harshness, HarshWatch
+from agent.engine.groups import Groups
 from agent.engine.modes import ModeMachine, Transition
 from agent.engine.notes import Notes
 from agent.engine.odometer import Odometers
@@ -23,7 +23,7 @@ from agent.engine.rate import NO_LIMIT, Rate, rate_of
 from agent.engine.schedule import Schedule
 from agent.engine.state import VehicleState, View
 from agent.engine.trips import TripKeeper
-from agent.engine.watches import BatteryChange, BatteryWatch, FaultWatch
+from agent.engine.watches import Watches
 from agent.inputs import FixReceived, Inbox, Input, SamplingChanged, SourceChanged
 from agent.logs import StateLog
 from agent.ports import Clock, Recorder
@@ -36,15 +36,6 @@ DROPS_S: Final = 10.0
 """How often what the outbox had to drop is gathered into one event."""
 
 _log = logging.getLogger(__name__)
-
-_BATTERY_EVENTS: Final = {
-    BatteryChange.LOW: EventType.BATTERY_LOW,
-    BatteryChange.RECOVERED: EventType.BATTERY_RECOVERED,
-}
-_HARSH_EVENTS: Final = {
-    Harshness.BRAKING: (EventType.HARSH_BRAKING, "deceleration_mps2"),
-    Harshness.ACCELERATION: (EventType.HARSH_ACCELERATION, "acceleration_mps2"),
-}
 
 OnRate = Callable[[Rate], None]
 """Told at the start and on each change."""
@@ -89,9 +80,7 @@ class Engine:
         self._take_budget_changes = take_budget_changes
         self._drops_asked_s = clock.monotonic_s() - DROPS_S
         self._modes = ModeMachine(sampling.thresholds)
-        self._battery = BatteryWatch(sampling.thresholds)
-        self._faults = FaultWatch()
-        self._harsh = HarshWatch(sampling.thresholds)
+        self._watches = Watches(sampling.thresholds)
         self._schedule = Schedule(sampling.normal.interval_s, clock.monotonic_s())
         self._trouble = StateLog(_log, "engine's work")
         self._stopping = threading.Event()
@@ -100,6 +89,7 @@ class Engine:
         self._mode_since_s = clock.monotonic_s()
         self._rate = self._rate_now()
         self._seconds_in_mode = dict.fromkeys(Mode, 0.0)
+        self._groups = Groups()
         self._notes = Notes()
         self._sequence = 0
         self._samples = 0
@@ -141,7 +131,7 @@ class Engine:
             "last_sequence": self._sequence,
             "fixes_received": self._state.fixes_received,
             "fixes_rejected": self._state.fixes_rejected(),
-            "values_refused": self._state.invalid_values,
+            "values_refused": self._groups.refused,
             "inputs_dropped": self._inbox.dropped,
             "seconds_in_mode": {mode: round(spent_s, 3) for mode, spent_s in seconds.items()},
             **self._notes.account(self._clock.base(), now_s),
@@ -207,29 +197,12 @@ class Engine:
             self._change_mode(transition, view, now_s)
         else:
             self._follow_rate(view, now_s)
-        situation = view.situation
-        battery = self._battery.observe(
-            situation.battery_percent, charging=situation.charging, now_s=now_s
-        )
-        if battery is not None:
-            self._emit(_BATTERY_EVENTS[battery], view, {"percent": situation.battery_percent})
-        codes = view.values.get("diagnostics.error_codes")
-        raised, cleared = self._faults.observe(codes if isinstance(codes, tuple) else None)
-        for code in raised:
-            self._emit(EventType.FAULT_RAISED, view, {"code": code})
-        for code in cleared:
-            self._emit(EventType.FAULT_CLEARED, view, {"code": code})
+        for kind, details in self._watches.observe(view, now_s):
+            self._emit(kind, view, details)
         if now_s - self._drops_asked_s >= DROPS_S:
             self._drops_asked_s = now_s
             for total in self._take_unreported_drops():
                 self._emit(EventType.DROPPED, view, total)
-        harsh = self._harsh.observe(view.measured_speed, view.forward_mps2, now_s)
-        if harsh is not None:
-            kind, name = _HARSH_EVENTS[harsh.kind]
-            details = {name: round(harsh.mps2, 2), "source": harsh.source}
-            if view.speed_kmh is not None:
-                details["speed_kmh"] = view.speed_kmh
-            self._emit(kind, view, details)
 
     def _change_mode(self, transition: Transition, view: View, now_s: float) -> None:
         if transition.target is Mode.IN_TRIP:
@@ -250,8 +223,7 @@ class Engine:
     def _sampling_changed(self, sampling: SamplingSettings) -> None:
         self._sampling = sampling
         self._modes.apply(sampling.thresholds)
-        self._battery.apply(sampling.thresholds)
-        self._harsh.apply(sampling.thresholds)
+        self._watches.apply(sampling.thresholds)
 
     def _follow_rate(self, view: View, now_s: float) -> None:
         """The wanted mode is the same; a budget or other settings may have changed its rate."""
@@ -292,7 +264,7 @@ class Engine:
 
     def _take_sample(self, view: View) -> None:
         base = self._clock.base()
-        groups = self._state.groups(view, self._trips.trip_id, base)
+        groups = self._groups.groups(view, self._trips.trip_id, base)
         sample = Sample(
             vehicle_id=self._identity.vehicle_id,
             run_id=self._identity.run_id,
@@ -324,7 +296,7 @@ class Engine:
             timestamp=base.at(now_s),
             time_quality=base.quality,
             event_type=kind.value,
-            location=self._state.location(view, base) if view is not None else None,
+            location=self._groups.location(view, base) if view is not None else None,
             trip_id=trip_id or self._trips.trip_id,
             details=details,
         )

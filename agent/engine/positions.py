@@ -35,7 +35,11 @@ JUMP_WITHIN_S: Final = 3.0
 
 FROZEN_ABOVE_KMH: Final = 5.0
 FROZEN_AFTER_M: Final = 10.0
+FROZEN_AFTER_S: Final = 3.0
 """Of travel that the receiver claims without moving by the last decimal."""
+
+REPEATED_FOR_S: Final = 1.0
+"""A bus may carry each position several times: it may be older than its last repetition."""
 
 
 class Reject(StrEnum):
@@ -117,14 +121,19 @@ class PositionCheck:
             return Reject.FROZEN
         if ahead_s is not None and ahead_s > FUTURE_S and not self._keeps_time(fix):
             return Reject.FUTURE_TIME
-        return None if self._last is None else self._check_pair(self._last, fix)
+        if self._last is None or self._first_here is None:
+            return None
+        repeated_s = min(elapsed_s(self._first_here, self._last), REPEATED_FOR_S)
+        return self._check_pair(self._last, fix, max(repeated_s, 0.0))
 
     def _is_frozen(self, fix: Fix) -> bool:
         first = self._first_here
         if first is None or fix.speed_kmh is None or fix.speed_kmh < FROZEN_ABOVE_KMH:
             return False
-        claimed_m = fix.speed_kmh / 3.6 * elapsed_s(first, fix)
-        return _same_place(first, fix) and claimed_m >= FROZEN_AFTER_M
+        passed_s = elapsed_s(first, fix)
+        if passed_s < FROZEN_AFTER_S or fix.speed_kmh / 3.6 * passed_s < FROZEN_AFTER_M:
+            return False
+        return _same_place(first, fix)
 
     def _keeps_time(self, fix: Fix) -> bool:
         """Whether the receiver's clock is where it was at the last fix that was believed."""
@@ -134,10 +143,11 @@ class PositionCheck:
         arrived_s = fix.received_s - last.received_s
         return abs((fix.time - last.time).total_seconds() - arrived_s) <= FUTURE_S
 
-    def _check_pair(self, before: Fix, fix: Fix) -> Reject | None:
+    def _check_pair(self, before: Fix, fix: Fix, repeated_s: float = 0.0) -> Reject | None:
         passed_s = elapsed_s(before, fix)
         if passed_s < 0:
             return Reject.TIME_BACKWARDS
+        passed_s += repeated_s
         surely_m = apart_m(before, fix) - _error_m(before) - _error_m(fix)
         if surely_m > self._max_speed_mps * passed_s:
             return Reject.IMPLIED_SPEED

@@ -1,20 +1,17 @@
-"""The state of the vehicle: what GPS and CAN say, merged into the contract's groups.
+"""The state of the vehicle: what GPS and CAN say, merged.
 
 A CAN signal that is mapped to a field goes before GPS for that field, because somebody
-mapped it on purpose; when it is stale or not valid, GPS fills in. A group without any
-value is absent. Positions of either source are checked, each against its own past, and held
-while the vehicle stands; the distance by GPS is that of the source whose position is told.
+mapped it on purpose; when it is stale or not valid, GPS fills in. Positions of either
+source are checked, each against its own past, and held while the vehicle stands; the
+distance by GPS is that of the source whose position is told.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, TypeVar
-
-from pydantic import BaseModel, ValidationError
+from typing import Final
 
 from agent.config import PositionSettings
 from agent.engine.merge import merged
@@ -23,9 +20,6 @@ from agent.engine.odometer import GpsOdometer, Odometers
 from agent.engine.track import Position, PositionTrack
 from agent.inputs import Fix, FixReceived, SignalReader, SignalValue
 from agent.ports import TimeBase
-from contract import Acceleration, Battery, Diagnostics, Location, Motion, VehicleStatus
-
-Group = TypeVar("Group", bound=BaseModel)
 
 ObserveTime = Callable[[datetime, float], datetime | None]
 """Tell the clock a fix's time and when it came (monotonic); the time as far as believed."""
@@ -34,11 +28,6 @@ LAT: Final = "location.lat"
 LON: Final = "location.lon"
 SPEED: Final = "motion.speed_kmh"
 FORWARD: Final = "motion.acceleration.x"
-
-GPS_DISTANCE: Final = "gps_distance_km"
-"""Told among ``signals`` while CAN gives no odometer."""
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +76,7 @@ class VehicleState:
         self._can_is_told = False
         self._can_speed_kmh: float | None = None
         self._odometer = odometer
-        self._told: set[str] = set()
         self.fixes_received = 0
-        self.invalid_values = 0
 
     def fixes_rejected(self) -> dict[str, int]:
         """Positions that were not believed, by reason, both sources together."""
@@ -156,56 +143,6 @@ class VehicleState:
         for reader in self._readers:
             reader.sampled()
 
-    def location(self, view: View, base: TimeBase) -> Location | None:
-        """The position as a group, its time on the same scale as the message's."""
-        position = view.position
-        if position is None:
-            return None
-        fix = position.fix
-        group = {
-            "lat": fix.lat,
-            "lon": fix.lon,
-            "altitude": fix.altitude_m,
-            "accuracy": fix.accuracy_m,
-            "fix_time": position.fix_time or base.at(fix.received_s),
-            "fix_mode": fix.mode,
-            "satellites": fix.satellites,
-            "hdop": fix.hdop,
-        }
-        return self._group(Location, "location", group)
-
-    def groups(self, view: View, trip_id: str | None, base: TimeBase) -> dict[str, Any]:
-        """The groups of a sample, by name; absent ones are ``None``."""
-        values = view.values
-        split: dict[str, dict[str, Any]] = {}
-        acceleration: dict[str, Any] = {}
-        for name, value in values.items():
-            group, _, rest = name.partition(".")
-            if rest.startswith("acceleration."):
-                acceleration[rest[-1]] = value
-            else:
-                split.setdefault(group, {})[rest] = value
-        motion = split.get("motion", {})
-        if view.speed_kmh is not None:
-            motion["speed_kmh"] = view.speed_kmh
-        if "heading" not in motion and view.position is not None:
-            motion["heading"] = view.position.fix.heading
-        if len(acceleration) == 3:
-            motion["acceleration"] = self._group(Acceleration, "acceleration", acceleration)
-        signals = split.get("signals", {})
-        if view.odometers.can_km is None and view.odometers.gps_km is not None:
-            signals.setdefault(GPS_DISTANCE, round(view.odometers.gps_km, 2))
-        status = split.get("vehicle_status", {})
-        status["trip_id"] = trip_id
-        return {
-            "location": self.location(view, base),
-            "battery": self._group(Battery, "battery", split.get("battery", {})),
-            "motion": self._group(Motion, "motion", motion),
-            "vehicle_status": self._group(VehicleStatus, "vehicle_status", status),
-            "diagnostics": self._group(Diagnostics, "diagnostics", split.get("diagnostics", {})),
-            "signals": signals or None,
-        }
-
     def _measured_speed(self, gps: Position | None, now_s: float) -> Speed | None:
         if self._can_speed_kmh is not None:
             return Speed(self._can_speed_kmh, self._received_s(SPEED) or now_s, "can")
@@ -250,26 +187,6 @@ class VehicleState:
     def _received_s(self, name: str) -> float | None:
         times = [reader.received_s(name) for reader in self._readers]
         return max((moment for moment in times if moment is not None), default=None)
-
-    def _group(self, model: type[Group], name: str, values: dict[str, Any]) -> Group | None:
-        """The group without what the contract refuses (a latitude of 191), counted."""
-        values = {key: value for key, value in values.items() if value is not None}
-        while values:
-            try:
-                return model(**values)
-            except ValidationError as error:
-                refused = {str(detail["loc"][0]) for detail in error.errors()} & values.keys()
-                if not refused:
-                    return None
-                for key in refused:
-                    self._tell_once(f"{name}.{key}", values.pop(key))
-        return None
-
-    def _tell_once(self, name: str, value: object) -> None:
-        self.invalid_values += 1
-        if name not in self._told:
-            self._told.add(name)
-            _log.warning("%s = %r is refused by the contract and left out", name, value)
 
 
 def _number(values: dict[str, SignalValue], name: str) -> float | None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from enum import Enum
+from typing import Any, Final
 
 from agent.config import ThresholdSettings
+from agent.engine.harsh import Harshness, HarshWatch
+from agent.engine.state import View
+from contract import EventType
 
 
 class BatteryChange(Enum):
@@ -67,3 +71,47 @@ class FaultWatch:
         raised, cleared = sorted(now - self._present), sorted(self._present - now)
         self._present = now
         return raised, cleared
+
+
+_BATTERY: Final = {
+    BatteryChange.LOW: EventType.BATTERY_LOW,
+    BatteryChange.RECOVERED: EventType.BATTERY_RECOVERED,
+}
+_HARSH: Final = {
+    Harshness.BRAKING: (EventType.HARSH_BRAKING, "deceleration_mps2"),
+    Harshness.ACCELERATION: (EventType.HARSH_ACCELERATION, "acceleration_mps2"),
+}
+
+
+class Watches:
+    """All of them; what each finds is an event with its details."""
+
+    def __init__(self, thresholds: ThresholdSettings) -> None:
+        self._battery = BatteryWatch(thresholds)
+        self._faults = FaultWatch()
+        self._harsh = HarshWatch(thresholds)
+
+    def apply(self, thresholds: ThresholdSettings) -> None:
+        """Other limits from now on."""
+        self._battery.apply(thresholds)
+        self._harsh.apply(thresholds)
+
+    def observe(self, view: View, now_s: float) -> Iterator[tuple[EventType, dict[str, Any]]]:
+        """What has become noteworthy at a monotonic time."""
+        percent, charging = view.situation.battery_percent, view.situation.charging
+        battery = self._battery.observe(percent, charging=charging, now_s=now_s)
+        if battery is not None:
+            yield _BATTERY[battery], {"percent": percent}
+        codes = view.values.get("diagnostics.error_codes")
+        raised, cleared = self._faults.observe(codes if isinstance(codes, tuple) else None)
+        for code in raised:
+            yield EventType.FAULT_RAISED, {"code": code}
+        for code in cleared:
+            yield EventType.FAULT_CLEARED, {"code": code}
+        harsh = self._harsh.observe(view.measured_speed, view.forward_mps2, now_s)
+        if harsh is not None:
+            kind, name = _HARSH[harsh.kind]
+            details = {name: round(harsh.mps2, 2), "source": harsh.source}
+            if view.speed_kmh is not None:
+                details["speed_kmh"] = view.speed_kmh
+            yield kind, details

@@ -187,6 +187,15 @@ def test_what_the_contract_refuses_is_left_out_and_counted(tmp_path):
     assert rig.engine.account()["values_refused"] == 2
 
 
+def test_an_altitude_where_no_vehicle_drives_is_left_out_and_counted(tmp_path):
+    rig = Rig(tmp_path)
+    rig.engine.step(rig.fix(altitude_m=-704.0), rig.clock.monotonic_s())
+    rig.clock.advance(1)
+    rig.engine.step(rig.fix(lat=50.0001, altitude_m=-430.0), rig.clock.monotonic_s())
+    assert [sample.location.altitude for sample in rig.samples] == [None, -430.0]
+    assert rig.engine.account()["values_refused"] == 1
+
+
 def test_an_acceleration_needs_all_its_axes(tmp_path):
     axes = {f"motion.acceleration.{axis}": 1.0 for axis in "xyz"}
     rig = Rig(tmp_path, FixedReader(**axes))

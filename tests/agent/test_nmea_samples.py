@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from agent.config import PositionSettings
+from agent.engine.groups import Groups
 from agent.engine.odometer import GpsOdometer
 from agent.engine.state import VehicleState
 from agent.host import SystemClock
@@ -34,7 +35,7 @@ def samples_of(path, folder):
         stale_after_s=STALE_AFTER_S,
         odometer=GpsOdometer(folder),
     )
-    stream, fixes = NmeaStream(), {}
+    groups, stream, fixes = Groups(), NmeaStream(), {}
     for burst, epoch in zip(log.bursts, log.epochs, strict=True):
         now[0] = 100.0 + epoch.offset_s + LINE_DELAY_S
         found = [*stream.feed(b"".join(burst), now[0]), stream.pause()]
@@ -42,7 +43,7 @@ def samples_of(path, folder):
             state.take_fix(received, clock.base())
             fixes.setdefault((received.fix.lat, received.fix.lon), []).append(received.fix)
         base = clock.base()
-        location = state.location(state.view(now[0]), base)
+        location = groups.location(state.view(now[0]), base)
         yield base.quality, base.at(now[0]), location, fixes, epoch
 
 
@@ -66,7 +67,9 @@ def test_every_sample_of_a_recorded_log_is_right_or_says_less(name, traces, tmp_
             continue
         located += 1
         there = fixes[location.lat, location.lon]
-        assert location.altitude in {fix.altitude_m for fix in there}
+        told = {fix.altitude_m for fix in there}
+        # dev01's receiver begins at -704 m, which is left out
+        assert location.altitude in {one if one is None or one > -500 else None for one in told}
         if quality is TimeQuality.GPS:
             assert off_s(location.fix_time, now) <= STALE_AFTER_S + 1
     assert located >= 10

@@ -6,9 +6,11 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import can
 import pytest
@@ -542,27 +544,23 @@ def test_the_exit_code_is_that_of_the_worst_finding(board):
 
 @pytest.mark.needs("setpriv")
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
-def test_a_user_without_rights_gets_what_can_be_seen_and_no_traceback(board):
+def test_a_user_without_rights_gets_what_can_be_seen_and_no_traceback():
+    other = [program("setpriv"), "--reuid", "65534", "--clear-groups"]
     if subprocess.run(
-        [
-            *(program("setpriv"), "--reuid", "65534", "--clear-groups"),
-            *(sys.executable, "-c", "import agent"),
-        ],
-        cwd=ROOT,
-        check=False,
-        capture_output=True,
+        [*other, sys.executable, "-c", "import agent"], cwd=ROOT, check=False
     ).returncode:
         pytest.skip("that user cannot run this Python")
-    for folder in (board.folder, *board.folder.parents):
-        if folder.stat().st_uid == os.geteuid() and folder.is_relative_to("/tmp"):
-            folder.chmod(folder.stat().st_mode | 0o055)
-    (board.folder / "state").chmod(0o700)
-    done = board.run("--json", user="65534")
+    # pytest keeps its own folders from other users
+    with tempfile.TemporaryDirectory(prefix="doctor-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        board = Board(folder)
+        (folder / "state").chmod(0o700)
+        done = board.run("--json", user="65534")
     assert "Traceback" not in done.stderr
     codes = {finding["code"] for finding in json.loads(done.stdout)["findings"]}
     assert "area-broke" not in codes
-    assert "cert-not-readable-here" in codes
-    assert "disk-not-tried" in codes
+    assert {"cert-not-readable-here", "disk-not-tried"} <= codes
 
 
 def test_an_area_that_hangs_or_breaks_does_not_hold_the_others(board, monkeypatch):

@@ -39,7 +39,7 @@ HELD_S: Final = 2.0
 """How long a bus must work to count as recovered; one that flaps stays lost until then."""
 
 FLOODED_S: Final = 10.0
-"""Without a drop for so long, a flood is over."""
+"""Without a drop for so long, a flood is over; frames must have come, they carry the count."""
 
 _FAULTS: Final = (BusState.PASSIVE, BusState.OFF)
 
@@ -167,20 +167,18 @@ class CanSource:
         drops_before = self._kernel_drops
         taken_s = opened_s
         while not self._stopping.is_set():
-            reader.wait(self._wake_reader, HELD_S if self._is_unwell() else None)
+            # a recovery is told though no frame should come
+            reader.wait(self._wake_reader, HELD_S if self._state.is_failed else None)
             taken = self._keep(reader.take())
             now_s = self._clock.monotonic_s()
-            self._watch_flood(drops_before + reader.drops, now_s)
+            if taken:
+                self._watch_flood(drops_before + reader.drops, now_s)
             if now_s - opened_s >= HELD_S and self._state.recovered():
                 self._enter(BusState.ACTIVE)  # the controller was started anew
                 self._inbox.put(SourceChanged(self.name, available=True))
             if taken:
                 self._stopping.wait(gather_s(taken, now_s - taken_s, reader.burst_frames))
             taken_s = now_s
-
-    def _is_unwell(self) -> bool:
-        """Whether there is a recovery to tell of, though no frame should come."""
-        return self._state.is_failed or self._flood.is_failed
 
     def _keep(self, frames: list[RawFrame]) -> int:
         errors = self._signals.take(frames, self._clock.monotonic_s())

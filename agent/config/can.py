@@ -209,7 +209,8 @@ class CanSettings(Section):
     )
     options: dict[str, Any] = Field(
         default_factory=dict,
-        description="Further arguments of can.Bus, e.g. hop_limit = 0. Default none.",
+        description="Further arguments of can.Bus, e.g. hop_limit = 0; none with socketcan. "
+        "Default none.",
     )
     stale_after_s: Annotated[float, Field(gt=0, le=86_400)] = Field(
         default=10.0,
@@ -219,6 +220,12 @@ class CanSettings(Section):
         description="Contract field = signal, or a table with scale, offset, min, max, "
         "valid_if. Required."
     )
+
+    @model_validator(mode="after")
+    def _options_are_used(self) -> CanSettings:
+        if self.interface == "socketcan" and self.options:
+            raise ValueError("options are python-can's; socketcan is read without it")
+        return self
 
     @field_validator("signals")
     @classmethod

@@ -12,6 +12,9 @@ from agent.sources.dbc_table import Number, SignalTable
 MAX_TEXT: Final = 256
 """The contract's limit for a text."""
 
+_OPPOSITE: Final = {Stat.MIN: Stat.MAX, Stat.MAX: Stat.MIN}
+"""The smallest value comes from the largest raw one where the factor is negative."""
+
 Decoded = tuple[Number, str | None]
 """The number in the contract's unit, and its name in the DBC's value table."""
 
@@ -51,7 +54,17 @@ class Reading:
         self._settings = settings
         self._stale_after_s = stale_after_s
         self._validity = validity
-        self._not_available = frozenset(settings.not_available_raw)
+        self._has_range = settings.min is not None or settings.max is not None
+        self._all_count = not (
+            self._has_range
+            or table.field.is_float
+            or table.choices
+            or table.not_available_from is not None
+            or settings.not_available_raw
+        )
+        self._raw_stat = self.stat
+        if table.scale * settings.scale < 0 and self.stat in _OPPOSITE:
+            self._raw_stat = _OPPOSITE[self.stat]
         self._interval = Interval()
         if self.stat is not Stat.LAST:
             slot.keep_history()
@@ -63,7 +76,7 @@ class Reading:
             return None
         interval = self._interval
         if self.stat is not Stat.LAST and interval.count:
-            return interval.result(self.stat), None
+            return self._number(interval.result(self._raw_stat)), None
         if not self._is_valid(now_s):
             return None
         return self._decode(payload)
@@ -71,15 +84,15 @@ class Reading:
     def take_in(self, payloads: list[bytes], now_s: float) -> None:
         """Count payloads of its slot in the statistic."""
         validity = self._validity
-        same_message = validity is not None and validity.slot is self.slot
-        if not same_message and not self._is_valid(now_s):
+        if validity is not None and validity.slot is self.slot:
+            payloads = [payload for payload in payloads if validity.holds(payload)]
+        elif not self._is_valid(now_s):
             return
-        for payload in payloads:
-            if same_message and validity is not None and not validity.holds(payload):
-                continue
-            decoded = self._decode(payload)
-            if decoded is not None and decoded[1] is None:
-                self._interval.add(decoded[0])
+        raws = self.table.field.raws(payloads)
+        if not self._all_count:
+            raws = [raw for raw in raws if self._counts(raw)]
+        if raws:
+            self._interval.add(raws)
 
     def begin_interval(self) -> None:
         """A sample was taken: the statistic begins anew."""
@@ -88,21 +101,37 @@ class Reading:
 
     def _decode(self, payload: bytes) -> Decoded | None:
         raw = self.table.field.raw(payload)
-        if not self.table.is_available(raw) or raw in self._not_available:
+        if not self._is_available(raw):
             return None
+        number = self._number(raw)
+        return (number, self.table.choice(raw)) if self._is_in_range(number) else None
+
+    def _counts(self, raw: Number) -> bool:
+        """Whether a value goes into the statistic: a named one is no measurement."""
+        if not self._is_available(raw) or self.table.choice(raw) is not None:
+            return False
+        return not self._has_range or self._is_in_range(self._number(raw))
+
+    def _is_available(self, raw: Number) -> bool:
+        return (
+            math.isfinite(raw)
+            and self.table.is_available(raw)
+            and raw not in self._settings.not_available_raw
+        )
+
+    def _number(self, raw: Number) -> Number:
         settings = self._settings
         number = self.table.number(raw)
         if settings.scale != 1:
             number *= settings.scale
         if settings.offset != 0:
             number += settings.offset
-        if not math.isfinite(number):  # as NaN was sent, or it is out of a double's range
-            return None
-        if settings.min is not None and number < settings.min:
-            return None
-        if settings.max is not None and number > settings.max:
-            return None
-        return number, self.table.choice(raw)
+        return number
+
+    def _is_in_range(self, number: Number) -> bool:
+        settings = self._settings
+        above = settings.min is None or number >= settings.min
+        return above and (settings.max is None or number <= settings.max)
 
     def _is_valid(self, now_s: float) -> bool:
         validity = self._validity
@@ -110,7 +139,7 @@ class Reading:
 
 
 class Interval:
-    """The values since the last sample, boiled down."""
+    """The raw values since the last sample, boiled down."""
 
     __slots__ = ("count", "greatest", "least", "total")
 
@@ -120,12 +149,12 @@ class Interval:
         self.least: Number = math.inf
         self.greatest: Number = -math.inf
 
-    def add(self, number: Number) -> None:
-        """Count one value."""
-        self.count += 1
-        self.total += number
-        self.least = min(self.least, number)
-        self.greatest = max(self.greatest, number)
+    def add(self, raws: list[Number]) -> None:
+        """Count these values."""
+        self.count += len(raws)
+        self.total += sum(raws)
+        self.least = min(self.least, *raws)
+        self.greatest = max(self.greatest, *raws)
 
     def result(self, stat: Stat) -> Number:
         """What was asked for; only when something was counted."""

@@ -56,10 +56,12 @@ class Slot:
 
     def drain(self) -> list[bytes]:
         """All payloads since the last time, oldest first."""
-        payloads: list[bytes] = []
-        while self.history:
-            payloads.append(self.history.popleft()[: self.message_bytes])
-        return payloads
+        history = self.history
+        if not history:
+            return []
+        # as many as there are now: the source's thread may go on appending
+        taken = [history.popleft() for _ in range(len(history))]
+        return [data[: self.message_bytes] for data in taken]
 
 
 class SlotTable:

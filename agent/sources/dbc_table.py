@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 _FLOAT_FORMATS: Final = {16: ">e", 32: ">f", 64: ">d"}
 
@@ -42,6 +42,19 @@ class BitField:
         if self.signed and raw >> self.length - 1:
             return raw - (1 << self.length)
         return raw
+
+    def raws(self, payloads: list[bytes]) -> list[Number]:
+        """The raw values of many payloads, in one go."""
+        if self.is_float:
+            return [self.raw(payload) for payload in payloads]
+        order: Literal["little", "big"] = "little" if self.little_endian else "big"
+        shift, mask = self.shift, (1 << self.length) - 1
+        read = int.from_bytes
+        raws: list[Number] = [read(payload, order) >> shift & mask for payload in payloads]
+        if self.signed:
+            sign, turn = 1 << self.length - 1, 1 << self.length
+            return [raw - turn if raw >= sign else raw for raw in raws]
+        return raws
 
 
 Selectors = tuple[tuple[BitField, frozenset[int]], ...]

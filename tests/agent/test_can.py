@@ -378,3 +378,42 @@ def test_a_bus_that_holds_counts_as_recovered(dbc, caplog, monkeypatch):
     told = [inbox.get(0), inbox.get(0), inbox.get(0)]
     assert [item and item.available for item in told] == [False, True, None]
     assert bus.opened == 2
+
+
+EXTENDED_MUX = """VERSION ""
+BS_:
+BU_: ECU
+BO_ 512 Service: 8 ECU
+ SG_ Group M : 0|8@1+ (1,0) [0|0] "" ECU
+ SG_ Sub m1M : 8|8@1+ (1,0) [0|0] "" ECU
+ SG_ Plain m0 : 8|16@1+ (1,0) [0|0] "" ECU
+ SG_ Deep m2 : 23|16@0- (0.5,0) [0|0] "" ECU
+ SG_ Ranged m5 : 16|8@1+ (1,0) [0|0] "" ECU
+SG_MUL_VAL_ 512 Sub Group 1-3;
+SG_MUL_VAL_ 512 Plain Group 0-0;
+SG_MUL_VAL_ 512 Deep Sub 2-2;
+SG_MUL_VAL_ 512 Ranged Sub 5-6, 9-9;
+"""
+
+
+def test_extended_multiplexing_equals_cantools(tmp_path):
+    path = tmp_path / "mux.dbc"
+    path.write_text(EXTENDED_MUX)
+    database = cantools.database.load_file(path)
+    rng = random.Random(9)
+    assert compare_with_cantools(
+        path,
+        database,
+        rounds=300,
+        payloads=lambda _: bytes([rng.randrange(4), rng.randrange(10)]) + rng.randbytes(6),
+    )
+
+
+def test_each_page_of_a_nested_multiplexer_keeps_its_newest_value(tmp_path):
+    path = tmp_path / "mux.dbc"
+    path.write_text(EXTENDED_MUX)
+    names = ("Plain", "Deep", "Ranged")
+    signals = make_map({f"signals.{name}": name for name in names}, path)
+    for data in ([0, 7, 1], [2, 2, 0, 8], [3, 9, 77], [1, 2, 0, 4], [1, 4, 99, 99], [9, 9, 9]):
+        signals.take([frame(512, data + [0] * (8 - len(data)))], 0.0)
+    assert signals.read(0.0) == {"signals.Plain": 263, "signals.Deep": 2.0, "signals.Ranged": 77}

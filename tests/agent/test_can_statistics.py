@@ -53,10 +53,14 @@ def current(raw, valid=1):
     return frame(256, [raw & 255, raw >> 8 & 255, valid, 0, 0, 0, 0, 0])
 
 
-@settings(max_examples=50, deadline=None)
-@given(raws=st.lists(st.integers(-32768, 32767), min_size=1, max_size=60), cuts=st.integers(1, 9))
-def test_they_are_those_of_all_frames_since_the_last_sample(dbc, raws, cuts):
-    signals = make_map(dbc, all_stats())
+@settings(max_examples=60, deadline=None)
+@given(
+    raws=st.lists(st.integers(-32768, 32767), min_size=1, max_size=60),
+    cuts=st.integers(1, 9),
+    scale=st.sampled_from([1.0, -2.0]),
+)
+def test_they_are_those_of_all_frames_since_the_last_sample(dbc, raws, cuts, scale):
+    signals = make_map(dbc, all_stats(scale=scale, offset=0.5))
     for start in range(0, len(raws), cuts):
         part = raws[start : start + cuts]
         # the engine reads more often than it samples
@@ -64,7 +68,7 @@ def test_they_are_those_of_all_frames_since_the_last_sample(dbc, raws, cuts):
         signals.read(0.0)
         signals.take([current(raw) for raw in part[1:]], 0.0)
         values = signals.read(0.0)
-        amps = [raw * 0.1 for raw in part]
+        amps = [raw * 0.1 * scale + 0.5 for raw in part]
         assert values["signals.last"] == amps[-1]
         assert values["signals.min"] == min(amps)
         assert values["signals.max"] == max(amps)

@@ -31,6 +31,11 @@ Read it with the agent:
   device = "/tmp/gps0"
 
 \b
+With gpsd, which leaves such a port at the 38400 baud that the kernel gives it:
+  milepost-sim nmea drive.nmea --baud 38400 --link /tmp/gps0
+  gpsd -N -n -b -S 2948 /tmp/gps0
+
+\b
 Or by hand; at another baud rate there is only noise, as on a real line:
   stty -F /tmp/gps0 raw 9600 && cat /tmp/gps0
 

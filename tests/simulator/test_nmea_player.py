@@ -19,7 +19,9 @@ from simulator.errors import PortError, TraceError
 from simulator.gpsd_server import Begin, Stamp
 from simulator.nmea_player import NmeaPlayer
 from simulator.receiver_log import read_receiver_log, restamp
+from tests.conftest import program
 from tests.fakes import nmea
+from tests.fakes.gpsd_client import GpsdClient
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -112,6 +114,41 @@ def test_the_line_takes_the_time_that_its_rate_gives_the_bytes(log):
             assert time.monotonic() - begun_s >= len(data) / 120 / 10
     with playing(log, baud=9_600) as player:
         assert not player.falls_behind
+
+
+@pytest.mark.needs("gpsd")
+def test_the_real_gpsd_reads_the_receiver_on_its_port(tmp_path, free_port):
+    path = tmp_path / "drive.nmea"
+    path.write_bytes(nmea.drive(600))
+    # gpsd leaves a pseudo terminal at the 38,400 baud that the kernel gives it
+    with playing(path, baud=38_400, speed=4.0, loop=True) as player:
+        port = free_port()
+        daemon = subprocess.Popen(
+            [program("gpsd"), "-N", "-n", "-b", "-S", str(port), player.line.port]
+        )
+        try:
+            with connected(port) as client:
+                client.watch()
+                times = set()
+                while len(times) < 5:
+                    tpv = client.until("TPV")
+                    if "time" in tpv and "lat" in tpv:
+                        times.add(tpv["time"])
+                        assert 50.08 < tpv["lat"] < 50.10
+        finally:
+            daemon.terminate()
+            daemon.wait(10)
+    assert {moment[:11] for moment in times} == {"2025-01-15T"}
+
+
+def connected(port):
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            return GpsdClient(port)
+        except ConnectionRefusedError:
+            assert time.monotonic() < deadline, "gpsd does not listen"
+            time.sleep(0.05)
 
 
 def test_stopping_in_the_middle_unplugs_the_port(log, tmp_path):

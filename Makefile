@@ -92,9 +92,10 @@ bench: $(STAMPS)/dev ## every benchmark, as JSON lines (docs/performance.md)
 	@for file in bench/[a-z]*.py; do $(BIN)/python $$file --json; done
 
 .PHONY: schema
-schema: $(STAMPS)/dev ## write docs/schema, and configuration, doctor and modes in docs, from the code
+schema: $(STAMPS)/dev ## write docs/schema, and configuration, doctor, modes and simulator in docs, from the code
 	$(BIN)/python -m contract.schema docs/schema
 	$(BIN)/python -m agent.config.reference docs/configuration.md
+	$(BIN)/python -m simulator.scenario.reference docs/simulator.md
 	$(BIN)/python -m agent.doctor.reference docs/doctor.md
 	$(BIN)/python -m agent.engine.modes_page docs/modes.md
 

@@ -90,7 +90,9 @@ class Fault(Table):
     name: FaultName = Field(
         description="Which fault: " + ", ".join(name.value for name in FaultName) + ". Required."
     )
-    at_s: Seconds = Field(description="When it begins, seconds after the drive's first moment.")
+    at_s: Seconds = Field(
+        description="When it begins, seconds after the drive's first moment. Required."
+    )
     for_s: Seconds = Field(description="How long it lasts, seconds. Required.")
     jump_m: Annotated[float, Field(gt=0)] = Field(
         default=2_000.0, description="gps-jump: how far the fixes are off, metres. Default 2000."
@@ -152,7 +154,7 @@ class FieldState(StrEnum):
 class FieldExpectation(Table):
     """``[[expect.field]]``: what the samples taken in a while say of one field."""
 
-    name: str = Field(description='Of the contract, e.g. "location" or "battery.percent".')
+    name: str = Field(description='Of the contract, e.g. "battery.percent". Required.')
     from_s: Seconds = Field(default=0.0, description="Begin of the while, seconds. Default 0.")
     to_s: Seconds | None = Field(
         default=None, description="Its end, seconds. Default: the scenario's end."
@@ -229,7 +231,8 @@ class Scenario(Table):
     agent: dict[str, Any] = Field(
         default_factory=dict,
         description="Keys of agent.toml that are laid over the preset, section by section, e.g. "
-        "[agent.sampling.thresholds]. Default none.",
+        "[agent.sampling.thresholds]; [[agent.can]] stands in place of the preset's buses. "
+        "Default none.",
     )
     fault: tuple[Fault, ...] = Field(default=(), description="The time line.")
     expect: Expect = Field(default=Expect(), description="What must come of it.")
@@ -244,7 +247,7 @@ PATH_KEYS: Final = ("profile", "nmea", "can")
 
 
 def load_scenario(path: Path) -> Scenario:
-    """Read and check a scenario; its paths become those of files.
+    """Read and check a scenario; its paths, those of DBCs too, become those of files.
 
     Raises:
         FileError: it cannot be read, or keys or values are wrong; one line a fault.
@@ -253,4 +256,18 @@ def load_scenario(path: Path) -> Scenario:
     folder = path.resolve().parent
     named = {key: getattr(scenario.vehicle, key) for key in PATH_KEYS}
     found = {key: folder / value for key, value in named.items() if value is not None}
-    return scenario.model_copy(update={"vehicle": scenario.vehicle.model_copy(update=found)})
+    return scenario.model_copy(
+        update={
+            "vehicle": scenario.vehicle.model_copy(update=found),
+            "agent": _with_folder(scenario.agent, folder),
+        }
+    )
+
+
+def _with_folder(agent: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The agent's keys, the DBCs of its own ``[[agent.can]]`` beside the scenario."""
+    buses = [
+        {**bus, "dbc": [str(folder / dbc) for dbc in bus.get("dbc", ())]}
+        for bus in agent.get("can", ())
+    ]
+    return {**agent, "can": buses} if buses else agent

@@ -92,7 +92,8 @@ class ScenarioRun:
         self._drive(vehicles, cloud)
         self._settle(vehicles, cloud)
         self._screen.status("looking at what came of it")
-        return [self._outcome(vehicle, cloud) for vehicle in vehicles]
+        with ThreadPoolExecutor(max_workers=2, thread_name_prefix="outcome") as pool:
+            return list(pool.map(lambda vehicle: self._outcome(vehicle, cloud), vehicles))
 
     def _vehicles(self, stack: ExitStack) -> list[ScenarioVehicle]:
         space = self._workspace

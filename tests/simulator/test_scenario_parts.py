@@ -1,5 +1,6 @@
 """The parts of a scenario: its file, its faults, and what is expected beside what came."""
 
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -23,6 +24,7 @@ from simulator.scenario.expectations import check
 from simulator.scenario.faults import ALL_IS_WELL, FAULTS, situation_at
 from simulator.scenario.library import find, library
 from simulator.scenario.model import Expect, Fault, FaultName, load_scenario
+from simulator.scenario.reference import page
 from simulator.scenario.wrong_clock import WrongClock
 from tests.conftest import ROOT
 
@@ -319,3 +321,24 @@ def test_scenarios_are_found_by_name_or_path_and_checked_without_running(tmp_pat
     done = CliRunner().invoke(cli, ["scenario", "check", str(wrong)])
     assert (done.exit_code, "did you mean 'e-bike'" in done.output) == (2, True)
     assert CliRunner().invoke(cli, ["scenario", "run"]).exit_code == 2
+
+
+def test_the_reference_of_the_files_is_what_the_models_say():
+    text = (ROOT / "docs" / "simulator.md").read_text()
+    assert text == page(text), "run: make schema"
+    for name in ("`gps-jump`", "`position_error_max_m`", "`[[bus]]`", "`source_address`"):
+        assert name in text
+
+
+def test_the_example_of_the_docs_is_a_scenario(tmp_path):
+    text = (ROOT / "docs" / "simulator.md").read_text()
+    (example,) = re.findall(r"```toml\n(# my-van.toml\n.*?)```", text, re.DOTALL)
+    scenario = load_scenario(write(tmp_path, example))
+    assert [fault.name.value for fault in scenario.fault] == ["gps-loss", "network-cut"]
+
+
+def test_the_dbcs_of_a_scenario_lie_beside_it(tmp_path):
+    scenario = load_scenario(
+        write(tmp_path, 'title = "x"\n[[agent.can]]\ndbc = ["a.dbc", "/etc/b.dbc"]\n')
+    )
+    assert scenario.agent["can"][0]["dbc"] == [str(tmp_path / "a.dbc"), "/etc/b.dbc"]

@@ -6,6 +6,7 @@ the longest of them. MILEPOST_FULL=1 drives three more seeds.
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,8 @@ pytestmark = [
     pytest.mark.needs("faketime"),
 ]
 
+TRACES = ROOT / "simulator" / "traces"
+VEHICLES = ROOT / "simulator" / "vehicles"
 SEEDS = [None, 2, 3, 4] if os.environ.get("MILEPOST_FULL") == "1" else [None]
 
 TOO_MUCH = """
@@ -51,12 +54,51 @@ sorce = "gpsd"
 """
 
 
+RECORDED = """
+title = "Logs of a vehicle of one's own, with a map of one's own"
+duration_s = 24
+[vehicle]
+preset = "gps-only"
+profile = "light-van.toml"
+nmea = "default.nmea"
+can = "default.candump"
+[[agent.can]]
+dbc = ["milepost-demo.dbc"]
+signals = { "battery.percent" = "BatteryState.StateOfCharge" }
+[[fault]]
+name = "bus-off"
+at_s = 10
+for_s = 12
+[expect]
+position_error_max_m = 40
+[[expect.field]]
+name = "battery.percent"
+from_s = 2
+to_s = 10
+state = "present"
+min = 23
+max = 24
+[[expect.field]]
+name = "battery.percent"
+from_s = 20.5
+to_s = 22
+state = "absent"
+"""
+
+
 @pytest.fixture(scope="module", params=SEEDS)
 def run(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("scenarios")
     (folder / "too-much.toml").write_text(TOO_MUCH)
     (folder / "broken.toml").write_text(BROKEN)
-    words = ["scenario", "run", *library(), folder / "too-much.toml", folder / "broken.toml"]
+    (folder / "recorded.toml").write_text(RECORDED)
+    for path in (
+        *(TRACES / name for name in ("default.nmea", "default.candump", "milepost-demo.dbc")),
+        VEHICLES / "light-van.toml",
+    ):
+        shutil.copy(path, folder)
+    own = [folder / f"{name}.toml" for name in ("recorded", "too-much", "broken")]
+    words = ["scenario", "run", *library(), *own]
     words += ["--data", folder / "data", "--report", folder / "report.json"]
     words += [] if request.param is None else ["--seed", request.param]
     done = subprocess.run(
@@ -82,6 +124,11 @@ def test_a_scenario_of_the_library_passes(run, name):
     assert f"PASS  {name}: " in run["done"].stdout
 
 
+def test_recorded_logs_and_a_map_of_ones_own_are_a_scenario_too(run):
+    one = run["by_name"]["recorded"]
+    assert one["passed"], (one["failure"], one["checks"])
+
+
 def test_what_was_expected_and_did_not_come_is_told_and_the_exit_code_is_1(run):
     one = run["by_name"]["too-much"]
     assert not one["passed"]
@@ -92,7 +139,7 @@ def test_what_was_expected_and_did_not_come_is_told_and_the_exit_code_is_1(run):
     assert run["done"].returncode == 1
     said = run["done"].stdout
     assert "FAIL  trips: wanted 3; found" in said
-    assert "2 of 11 scenarios FAILED: too-much, broken" in said
+    assert f"2 of {len(library()) + 3} scenarios FAILED: too-much, broken" in said
 
 
 def test_an_agent_that_cannot_run_fails_its_own_scenario_with_the_end_of_its_log(run):

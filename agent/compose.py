@@ -29,6 +29,7 @@ from agent.engine.odometer import GpsOdometer
 from agent.engine.rate import Rate
 from agent.engine.state import VehicleState
 from agent.engine.trips import TripKeeper
+from agent.engine.watches import LowBatteryMark
 from agent.errors import StateError
 from agent.files import write_atomically
 from agent.host import SystemClock, boot_id, new_run_id
@@ -153,6 +154,7 @@ class Agent:
             take_unreported_drops=self.delivery.take_unreported_drops,
             budget_stages=self.delivery.budgets.stages,
             take_budget_changes=self.delivery.budgets.take_changes,
+            low_battery=LowBatteryMark(settings.state.dir),
         )
         self._shadow: ShadowLink | None = None
         if self._remote is not None:

@@ -23,7 +23,7 @@ from agent.engine.rate import NO_LIMIT, Rate, rate_of
 from agent.engine.schedule import Schedule
 from agent.engine.state import VehicleState, View
 from agent.engine.trips import TripKeeper
-from agent.engine.watches import Watches
+from agent.engine.watches import LowBatteryMark, Watches
 from agent.inputs import FixReceived, Inbox, Input, SamplingChanged, SourceChanged
 from agent.logs import StateLog
 from agent.ports import Clock, Recorder
@@ -66,6 +66,7 @@ class Engine:
         take_unreported_drops: Callable[[], Sequence[dict[str, Any]]],
         budget_stages: Callable[[], Mapping[Budget, Stage]] = lambda: NO_LIMIT,
         take_budget_changes: Callable[[], list[Change]] = list,
+        low_battery: LowBatteryMark | None = None,
     ) -> None:
         self._identity = identity
         self._sampling = sampling
@@ -80,7 +81,7 @@ class Engine:
         self._take_budget_changes = take_budget_changes
         self._drops_asked_s = clock.monotonic_s() - DROPS_S
         self._modes = ModeMachine(sampling.thresholds)
-        self._watches = Watches(sampling.thresholds)
+        self._watches = Watches(sampling.thresholds, low_battery)
         self._schedule = Schedule(sampling.normal.interval_s, clock.monotonic_s())
         self._trouble = StateLog(_log, "engine's work")
         self._stopping = threading.Event()

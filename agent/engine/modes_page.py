@@ -63,7 +63,8 @@ _EVENTS: Final = """\
 | `trip_ended` | `in_trip` is left; `reason` `restart`: at a start, too late for it to go on | \
 `reason`, `duration_s`, `distance_km`, `distance_source` (`can`: the odometer, else `gps`) |
 | `battery_low`, `battery_recovered` | below `battery_low_percent` and not charging; above \
-`battery_recovered_percent`; in turn, each held for `battery_dwell_s` | `percent` |
+`battery_recovered_percent`; in turn, over restarts too, each held for `battery_dwell_s` | \
+`percent` |
 | `harsh_braking`, `harsh_acceleration` | above `harsh_braking_mps2`, `harsh_acceleration_mps2`; \
 once each | `deceleration_mps2` or `acceleration_mps2`, `speed_kmh`, `source` (`can_acceleration`, \
 `can_speed`, `gps_speed`) |

@@ -1,15 +1,22 @@
-"""Watches: each looks at one thing and says once when it becomes noteworthy. Pure."""
+"""Watches: each looks at one thing and says once when it becomes noteworthy."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 from enum import Enum
+from pathlib import Path
 from typing import Any, Final
 
 from agent.config import ThresholdSettings
 from agent.engine.harsh import Harshness, HarshWatch
 from agent.engine.state import View
+from agent.files import write_atomically
 from contract import EventType
+
+LOW_BATTERY_FILE: Final = "battery-low"
+
+_log = logging.getLogger(__name__)
 
 
 class BatteryChange(Enum):
@@ -27,10 +34,10 @@ class BatteryWatch:
     unknown level is neither; one of unknown charging state counts as not charging.
     """
 
-    def __init__(self, thresholds: ThresholdSettings) -> None:
+    def __init__(self, thresholds: ThresholdSettings, *, is_low: bool = False) -> None:
         self._thresholds = thresholds
         self._turning_since_s: float | None = None
-        self._is_low = False
+        self._is_low = is_low
 
     def apply(self, thresholds: ThresholdSettings) -> None:
         """Other limits from now on."""
@@ -55,6 +62,30 @@ class BatteryWatch:
         if self._is_low:
             return percent > self._thresholds.battery_recovered_percent
         return percent < self._thresholds.battery_low_percent and charging is not True
+
+
+class LowBatteryMark:
+    """A file that is there from ``battery_low`` to ``battery_recovered``.
+
+    A battery that is low restarts boards, and each start would tell it anew.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / LOW_BATTERY_FILE
+
+    def is_set(self) -> bool:
+        """Whether low was told last."""
+        return self._path.exists()
+
+    def put(self, change: BatteryChange) -> None:
+        """Remember what was told; on a disk that takes nothing it is told again at worst."""
+        try:
+            if change is BatteryChange.LOW:
+                write_atomically(self._path, b"")
+            else:
+                self._path.unlink(missing_ok=True)
+        except OSError as error:
+            _log.warning("%s cannot be changed: %s", self._path, error)
 
 
 class FaultWatch:
@@ -86,8 +117,12 @@ _HARSH: Final = {
 class Watches:
     """All of them; what each finds is an event with its details."""
 
-    def __init__(self, thresholds: ThresholdSettings) -> None:
-        self._battery = BatteryWatch(thresholds)
+    def __init__(
+        self, thresholds: ThresholdSettings, low_battery: LowBatteryMark | None = None
+    ) -> None:
+        self._low_battery = low_battery
+        is_low = low_battery is not None and low_battery.is_set()
+        self._battery = BatteryWatch(thresholds, is_low=is_low)
         self._faults = FaultWatch()
         self._harsh = HarshWatch(thresholds)
 
@@ -102,6 +137,8 @@ class Watches:
         battery = self._battery.observe(percent, charging=charging, now_s=now_s)
         if battery is not None:
             yield _BATTERY[battery], {"percent": percent}
+            if self._low_battery is not None:
+                self._low_battery.put(battery)
         codes = view.values.get("diagnostics.error_codes")
         raised, cleared = self._faults.observe(codes if isinstance(codes, tuple) else None)
         for code in raised:

@@ -214,6 +214,28 @@ def test_low_and_recovered_battery_are_told_once_each_around_a_noisy_level(tmp_p
     assert kinds == ["battery_low", "battery_recovered"]
 
 
+def test_a_low_battery_that_restarts_the_board_again_and_again_is_told_once(tmp_path):
+    battery = FixedReader(**{"battery.percent": 9.0})
+    told = []
+    for boot in range(5):
+        rig = DriveRig(tmp_path, battery, boot_id=f"boot-{boot}")
+        rig.wait(30)
+        told += [e.event_type for e in rig.events("battery_low", "battery_recovered")]
+    battery.values["battery.percent"] = 60.0
+    for boot in range(5, 8):
+        rig = DriveRig(tmp_path, battery, boot_id=f"boot-{boot}")
+        rig.wait(30)
+        told += [e.event_type for e in rig.events("battery_low", "battery_recovered")]
+    assert told == ["battery_low", "battery_recovered"]
+
+
+def test_a_folder_that_takes_no_mark_costs_no_event(tmp_path, caplog):
+    rig = DriveRig(tmp_path / "absent", FixedReader(**{"battery.percent": 9.0}))
+    rig.wait(30)
+    assert len(rig.events("battery_low")) == 1
+    assert "battery-low" in caplog.text
+
+
 def test_the_acceleration_of_can_tells_a_harsh_start_that_speeds_would_not(tmp_path):
     car = FixedReader(**{"motion.acceleration.x": 0.0, "motion.speed_kmh": 20.0})
     rig = DriveRig(tmp_path, car)

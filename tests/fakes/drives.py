@@ -11,6 +11,7 @@ from agent.engine.odometer import GpsOdometer
 from agent.engine.state import VehicleState
 from agent.engine.track import PositionTrack
 from agent.engine.trips import TripKeeper
+from agent.engine.watches import LowBatteryMark
 from agent.inputs import FixReceived, Inbox
 from agent.sources.gpsd_protocol import fix_from_tpv
 from simulator import gpsd_reports
@@ -68,6 +69,7 @@ class DriveRig:
             recorder=self.recorder,
             on_rate=lambda _: None,
             take_unreported_drops=dict,
+            low_battery=LowBatteryMark(folder),
         )
         self.engine.prepare()
 

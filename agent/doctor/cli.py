@@ -19,7 +19,7 @@ from agent.doctor.areas import AREAS, Report, look
 from agent.doctor.finding import Finding, Severity
 from agent.doctor.subject import Subject, examine
 
-TIMEOUT_S: Final = 20.0
+TIMEOUT_S: Final = 30.0
 
 EXIT_CODES: Final = {
     Severity.OK: 0,

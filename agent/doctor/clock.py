@@ -49,6 +49,14 @@ NOT_SYNCHRONISED: Final = Kind(
     "It needs a network, or a receiver: chrony takes the time of gpsd with "
     "`refclock SHM 0 refid GPS`.",
 )
+NOT_TOLD: Final = Kind(
+    "clock-kernel-not-told",
+    Severity.WARNING,
+    "chrony has set the clock, but does not tell the kernel so: the agent goes by the kernel, "
+    "and takes no NTP time",
+    "echo rtcsync | sudo tee /etc/chrony/conf.d/rtcsync.conf && sudo systemctl restart chrony",
+    "Linux hears of it only with `rtcsync` in chrony's config, which Debian's own has.",
+)
 OFFSET: Final = Kind(
     "clock-offset",
     Severity.WARNING,
@@ -122,7 +130,9 @@ def _wrong(facts: Facts) -> Iterator[Finding]:
     if not EARLIEST_PLAUSIBLE <= facts.utc <= LATEST_PLAUSIBLE:
         yield IMPLAUSIBLE(time=facts.utc.strftime("%Y-%m-%d %H:%M:%S UTC"))
         return  # what else is wrong comes of it
-    if not facts.synchronised:
+    if not facts.synchronised and facts.offset_s is not None:
+        yield NOT_TOLD()
+    elif not facts.synchronised:
         # the agent's GPS time is good for samples, but sets no clock: TLS still goes by it
         yield NOT_SYNCHRONISED(service=facts.service) if facts.service else NO_DAEMON()
     if facts.offset_s is not None and abs(facts.offset_s) > OFFSET_S:

@@ -21,7 +21,6 @@ class Link:
     bitrate: int | None = None
     restart_ms: int | None = None
     takes_fd: bool = False
-    bus_errors: int = 0
     rx_errors: int = 0
     tx_errors: int = 0
     rx_dropped: int = 0
@@ -57,10 +56,10 @@ def _link(entry: dict[str, Any]) -> Link:
         kind=info.get("info_kind", ""),
         is_up="UP" in entry.get("flags", ()),
         state=data.get("state", ""),
-        bitrate=data.get("bittiming", {}).get("bitrate"),
+        # controllers with fixed bit rates have it in a key of its own (iproute2, iplink_can.c)
+        bitrate=data.get("bittiming", {}).get("bitrate") or data.get("bittiming_bitrate"),
         restart_ms=data.get("restart_ms"),
         takes_fd=entry.get("mtu", 16) >= 72,
-        bus_errors=info.get("info_xstats", {}).get("bus_error", 0),
         rx_errors=counters.get("rx", 0) or received.get("errors", 0),
         tx_errors=counters.get("tx", 0) or transmitted.get("errors", 0),
         rx_dropped=received.get("dropped", 0) + received.get("over_errors", 0),

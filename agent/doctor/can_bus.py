@@ -16,7 +16,7 @@ TOLD_IDS: Final = 6
 USUAL_BITRATE: Final = 500_000
 ENOUGH_REQUESTS: Final = 3
 
-NONE: Final = Kind("can-none", Severity.INFO, "the config has no [[can]]")
+NONE: Final = Kind("can-none", Severity.INFO, "the config names no CAN bus")
 NO_IP: Final = Kind(
     "can-no-ip",
     Severity.INFO,

@@ -63,7 +63,7 @@ def gather(subject: Subject) -> Facts:
     """Look at the interfaces and listen to all mapped buses at once."""
     model = read_text("/proc/device-tree/model") or ""
     told = tuple((subject.account or {}).get("obd") or ())
-    mapped, asked = subject.parts.can, _only_asked(subject)
+    mapped, asked = subject.parts.can, only_asked(subject)
     if not mapped and not asked:
         return Facts((), model, str(subject.config_file))
     known = links()
@@ -100,7 +100,7 @@ def _link_facts(interface: str, channel: str, known: dict[str, Link] | None) -> 
     }
 
 
-def _only_asked(subject: Subject) -> list[BusSettings]:
+def only_asked(subject: Subject) -> list[BusSettings]:
     """The buses of diagnosis that no ``[[can]]`` names; each once."""
     settings = subject.parts.settings
     if settings is None:

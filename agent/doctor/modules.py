@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from agent.doctor.can_listen import spi_chips
+from agent.config import CanSettings
+from agent.config.obd import BusSettings
+from agent.doctor.can_listen import only_asked, spi_chips
 from agent.doctor.finding import Finding, Kind, Severity
 from agent.doctor.programs import read_text
 from agent.doctor.subject import Subject
@@ -60,7 +62,8 @@ class Facts:
 
 def gather(subject: Subject) -> Facts:
     """Read the kernel's lists."""
-    channels = [bus.channel for bus in subject.parts.can if bus.interface == "socketcan"]
+    buses: list[CanSettings | BusSettings] = [*subject.parts.can, *only_asked(subject)]
+    channels = [bus.channel for bus in buses if bus.interface == "socketcan"]
     needed = ["can", "can_raw"] if channels else []
     if any(channel.startswith("vcan") for channel in channels):
         needed.append("vcan")

@@ -15,7 +15,7 @@ from pathlib import Path
 import can
 import pytest
 
-from agent.doctor import areas, broker, can_bus, certificate, disk, gps, subject
+from agent.doctor import areas, broker, can_bus, certificate, disk, gps, modules, subject
 from agent.doctor.areas import Area, look
 from agent.doctor.finding import Severity
 from agent.doctor.links import parse
@@ -285,6 +285,12 @@ def test_an_interface_that_is_not_there_gets_the_boards_own_remedy(board):
     assert set(found) <= {"can-no-vcan", "can-no-ip", "can-cannot-listen"}
     if program("ip"):
         assert "type vcan" in found["can-no-vcan"].command
+
+
+def test_a_bus_of_diagnosis_is_looked_at_like_a_mapped_one(board):
+    board.configure(more='[gps]\nsource = "none"\n[[obd]]\nchannel = "vcan72"\n')
+    assert set(board.find(can_bus)) <= {"can-no-vcan", "can-no-ip", "can-link-good"}
+    assert "vcan" in modules.gather(subject.examine(board.file)).needed
 
 
 def test_what_ip_says_of_a_can_interface_is_read():

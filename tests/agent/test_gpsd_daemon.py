@@ -34,7 +34,7 @@ class Feeder:
         self._write = write
         self._silent = threading.Event()
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="feeder")
+        self._thread = threading.Thread(target=self._run, name="feeder", daemon=True)
         self.extra = ()
         """Further sentences in each epoch."""
 
@@ -219,6 +219,8 @@ class PluggedReceiver:
         self._ends = os.openpty()
         for end in self._ends:
             tty.setraw(end)
+        # nobody reads until gpsd opens it again
+        os.set_blocking(self._ends[0], False)
         name = Path(os.ttyname(self._ends[1]))
         name.chmod(0o666)
         Path(self.path).symlink_to(name)
@@ -231,6 +233,7 @@ class PluggedReceiver:
     def unplug(self):
         if self._ends is not None:
             Path(self.path).unlink()
-            ends, self._ends = self._ends, None
-            for end in ends:
-                os.close(end)
+            (master, slave), self._ends = self._ends, None
+            # a second opener of the line, which no receiver has, would hide its end from gpsd
+            os.close(slave)
+            os.close(master)

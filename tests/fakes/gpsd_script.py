@@ -85,6 +85,7 @@ class RealGpsd:
         self._master, self._slave = pty.openpty()
         tty.setraw(self._master)
         tty.setraw(self._slave)
+        os.set_blocking(self._master, False)
         self.device = device or os.ttyname(self._slave)
         options = ["-N", "-n", "-b"] if read_only else ["-N", "-n"]
         self._command = [gpsd, *options, "-S", str(port), self.device]
@@ -106,7 +107,9 @@ class RealGpsd:
                 return self
 
     def feed(self, sentences):
-        os.write(self._master, sentences)
+        """What a receiver says while nobody reads is lost."""
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._master, sentences)
 
     def stop(self):
         if self._process is not None:

@@ -124,11 +124,25 @@ def test_a_receiver_is_unplugged_and_comes_back_at_the_same_path(rig, free_port)
     with (
         tempfile.TemporaryDirectory() as folder,
         PluggedReceiver(Path(folder) / "receiver") as receiver,
-        RealGpsd(program("gpsd"), free_port(), device=receiver.path) as gpsd,
+        RealGpsd(
+            program("gpsd"),
+            free_port(),
+            device=receiver.path,
+            control=Path(folder) / "control",
+        ) as gpsd,
         source_of(rig, gpsd.port),
         Feeder(receiver.write),
     ):
-        lost_and_found(rig, receiver.unplug, receiver.plug, "removed")
+
+        def unplug():
+            receiver.unplug()
+            gpsd.hotplug("-")
+
+        def plug():
+            receiver.plug()
+            gpsd.hotplug("+")
+
+        lost_and_found(rig, unplug, plug, "removed")
 
 
 def test_a_receiver_that_falls_silent_is_told_and_its_return_too(rig, free_port):

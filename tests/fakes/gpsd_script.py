@@ -81,13 +81,16 @@ class ScriptedGpsd:
 class RealGpsd:
     """The real daemon, reading from a pseudo terminal that ``feed`` writes to, or a ``device``."""
 
-    def __init__(self, gpsd, port, *, device=None, read_only=True):
+    def __init__(self, gpsd, port, *, device=None, read_only=True, control=None):
         self._master, self._slave = pty.openpty()
         tty.setraw(self._master)
         tty.setraw(self._slave)
         os.set_blocking(self._master, False)
         self.device = device or os.ttyname(self._slave)
         options = ["-N", "-n", "-b"] if read_only else ["-N", "-n"]
+        self._control = control
+        if control is not None:
+            options += ["-F", str(control)]
         self._command = [gpsd, *options, "-S", str(port), self.device]
         self.port = port
         self._process = None
@@ -105,6 +108,14 @@ class RealGpsd:
                 time.sleep(0.05)
             else:
                 return self
+
+    def hotplug(self, sign):
+        """What udev has gpsdctl say: ``-`` the device is gone, ``+`` it is back."""
+        with socket.socket(socket.AF_UNIX) as control:
+            control.settimeout(10)
+            control.connect(str(self._control))
+            control.sendall(f"{sign}{self.device}\r\n".encode())
+            assert control.recv(16).startswith(b"OK")
 
     def feed(self, sentences):
         """What a receiver says while nobody reads is lost."""

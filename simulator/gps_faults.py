@@ -32,12 +32,16 @@ class Sky:
             return replace(epoch, mode=FixMode.NO_FIX)
         if not self.jump_m or epoch.lat is None or epoch.lon is None:
             return epoch
+        lat, lon = self.place(epoch.lat, epoch.lon)
+        return replace(epoch, lat=lat, lon=lon)
+
+    def place(self, lat: float, lon: float) -> tuple[float, float]:
+        """Where a place seems to be, degrees."""
         north_m = east_m = self.jump_m / math.sqrt(2)
         degree_m = math.radians(EARTH_RADIUS_M)
-        return replace(
-            epoch,
-            lat=epoch.lat + north_m / degree_m,
-            lon=epoch.lon + east_m / (degree_m * math.cos(math.radians(epoch.lat))),
+        return (
+            lat + north_m / degree_m,
+            lon + east_m / (degree_m * math.cos(math.radians(lat))),
         )
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Final
 
 from simulator.clock import WallClock, monotonic_s, utc_now
+from simulator.gps_faults import CLEAR_SKY, Sky
 from simulator.gpsd_server import Begin, Stamp
+from simulator.nmea_faults import seen_line
 from simulator.receiver_log import ReceiverLog, restamp
 from simulator.schedule import Schedule
 from simulator.serial_line import BITS_A_BYTE, SerialLine
@@ -44,6 +46,8 @@ class NmeaPlayer:
         self.log = log
         self.line = SerialLine(baud=baud, link=link)
         self.finished = threading.Event()
+        self.began_at: datetime | None = None
+        """The wall time of the log's first moment, once it has begun."""
         self.bursts_sent = 0
         self._schedule = Schedule(
             log.epochs, speed=speed, interval_s=log.interval_s, loop=loop, max_gap_s=max_gap_s
@@ -52,6 +56,8 @@ class NmeaPlayer:
         self._stamp = stamp
         self._begin = begin
         self._now = wall_clock
+        self._sky = CLEAR_SKY
+        self._last_burst = b""
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -77,6 +83,10 @@ class NmeaPlayer:
         self._thread = threading.Thread(target=self._run, name="sim-nmea-player", daemon=True)
         self._thread.start()
 
+    def become(self, sky: Sky) -> None:
+        """What the receiver makes of the drive from now on; from any thread."""
+        self._sky = sky
+
     def stop(self) -> None:
         """Stop and unplug."""
         self._stopping.set()
@@ -91,6 +101,7 @@ class NmeaPlayer:
                     return
             self._stopping.wait(_SETTLE_S)
         begun_s, begun = monotonic_s(), self._now()
+        self.began_at = begun
         free_s = begun_s
         while not self._stopping.is_set():
             due_s = self._schedule.due_s(self.bursts_sent)
@@ -102,7 +113,10 @@ class NmeaPlayer:
             self.bursts_sent += 1
 
     def _burst(self, index: int, moment: datetime) -> bytes:
-        lines = self.log.bursts[index % len(self.log.bursts)]
-        if self._stamp is Stamp.PRESENT:
-            return b"".join(restamp(line, moment) for line in lines)
-        return b"".join(lines)
+        sky = self._sky
+        if not sky.frozen:
+            lines = [seen_line(line, sky) for line in self.log.bursts[index % len(self.log.bursts)]]
+            if self._stamp is Stamp.PRESENT:
+                lines = [restamp(line, moment) for line in lines]
+            self._last_burst = b"".join(lines)
+        return self._last_burst

@@ -92,7 +92,7 @@ def _bursts(lines: Sequence[bytes]) -> list[_Burst]:
         text = line.rstrip(b"\r")
         if text.startswith(_REMARK) or not text:
             continue
-        kind, fields = _fields(text)
+        kind, fields = fields_of(text)
         if kind in _TIME_FIELD:
             time_ms, day = _moment(kind, fields)
             burst = bursts[-1]
@@ -107,7 +107,7 @@ def _bursts(lines: Sequence[bytes]) -> list[_Burst]:
     return bursts
 
 
-def _fields(line: bytes) -> tuple[str, list[bytes]]:
+def fields_of(line: bytes) -> tuple[str, list[bytes]]:
     """Kind and fields of a sound sentence of a receiver; of anything else nothing."""
     found = _SOUND.search(line)
     if found is None or checksum(found[1].decode("latin-1")) != int(found[3], 16):
@@ -129,7 +129,7 @@ def restamp(line: bytes, moment: datetime) -> bytes:
 
     A field that is empty stays so; a line that is no sound sentence with a time stays as it is.
     """
-    kind, fields = _fields(line)
+    kind, fields = fields_of(line)
     at = _TIME_FIELD.get(kind)
     if at is None or at >= len(fields) or not fields[at]:
         return line
@@ -140,7 +140,12 @@ def restamp(line: bytes, moment: datetime) -> bytes:
         fields[9] = f"{moment:%d%m%y}".encode()
     if kind == "ZDA" and len(fields) > 4 and all(fields[2:5]):
         fields[2:5] = [part.encode() for part in f"{moment:%d %m %Y}".split()]
+    return with_fields(line, fields)
+
+
+def with_fields(line: bytes, fields: list[bytes]) -> bytes:
+    """The line with other fields, as ``fields_of`` gave them, its checksum made anew."""
     body = b",".join(fields)
-    begin, end = _SOUND.search(line).span()  # type: ignore[union-attr]  # _fields found it
+    begin, end = _SOUND.search(line).span()  # type: ignore[union-attr]  # fields_of found it
     sentence = b"$%b*%02X" % (body, checksum(body.decode("latin-1")))
     return line[:begin] + sentence + line[end:]

@@ -14,7 +14,6 @@ from simulator.toml_text import toml_text
 
 Json = dict[str, Any]
 
-HOST: Final = "127.0.0.1"
 DRAIN_S: Final = 60.0
 ON_A_BUS: Final = ("can", "obd", "j1939")
 """Sections of the agent's config that name a channel."""
@@ -26,7 +25,8 @@ class Surroundings:
 
     state_dir: Path
     runtime_dir: Path
-    gpsd_port: int | None
+    gps: Mapping[str, Any]
+    """The section of the agent's config that says where its receiver is."""
     broker_port: int
     buses: Mapping[str, BusAddress]
     """By the channel's name on the vehicle."""
@@ -64,12 +64,9 @@ def _desk(here: Surroundings) -> Json:
     if here.has_clock:
         # whether or not this machine's kernel says that NTP minds it
         delivery["hold_unsynced_s"] = 0
-    gps: Json = {"source": "none"}
-    if here.gpsd_port is not None:
-        gps = {"source": "gpsd", "host": HOST, "port": here.gpsd_port}
     return {
         "state": {"dir": str(here.state_dir), "runtime_dir": str(here.runtime_dir)},
-        "gps": gps,
+        "gps": here.gps,
         "delivery": delivery,
         "broker": {
             "port": here.broker_port,

@@ -21,6 +21,8 @@ from simulator.trace import Trace, read_trace
 class Replayed:
     """The logs of one drive; ``states`` are empty for a recorded one."""
 
+    nmea: Path | None
+    """The log, for a receiver on a serial line."""
     trace: Trace | None
     can: Path | None
     profile: VehicleProfile
@@ -72,15 +74,16 @@ def prepare(scenario: Scenario, folder: Path, *, seed: int | None = None) -> Rep
         profile,
         name=vehicle.preset,
     )
-    trace = can = None
+    nmea = trace = can = None
     if drive.nmea:
-        path = folder / "drive.nmea"
-        path.write_text(drive.nmea, encoding="ascii")
-        trace = read_trace(path)
+        nmea = folder / "drive.nmea"
+        nmea.write_text(drive.nmea, encoding="ascii")
+        trace = read_trace(nmea)
     if drive.candump:
         can = folder / "drive.candump"
         can.write_text(drive.candump, encoding="utf-8")
     return Replayed(
+        nmea=nmea,
         trace=trace,
         can=can,
         profile=profile,
@@ -103,6 +106,7 @@ def _recorded(nmea: Path, can: Path | None, profile: VehicleProfile) -> Replayed
     if not known:
         raise FileError(f"{nmea} holds no fix: there is nothing to drive", hint="take another log")
     return Replayed(
+        nmea=nmea,
         trace=trace,
         can=can,
         profile=profile,

@@ -60,6 +60,13 @@ class Drive(Table):
         return self
 
 
+class Receiver(StrEnum):
+    """How the agent gets at the receiver."""
+
+    GPSD = "gpsd"
+    SERIAL = "serial"
+
+
 class Vehicle(Table):
     """``[vehicle]``: which vehicle it is and what it drives."""
 
@@ -72,6 +79,11 @@ class Vehicle(Table):
         default=None,
         description="The simulator's vehicle as a file of your own, relative to this one "
         "(`milepost-sim synth can --vehicle`). Default: that of the preset's name.",
+    )
+    receiver: Receiver = Field(
+        default=Receiver.GPSD,
+        description='"gpsd", or "serial": NMEA on a serial line of 38,400 baud, which the agent '
+        'must find out. Default "gpsd".',
     )
     drive: Drive = Field(default=Drive(), description="A synthetic drive.")
     nmea: Path | None = Field(

@@ -23,13 +23,13 @@ from simulator.demo.errors import DemoError
 from simulator.ecu.node import EcuNode
 from simulator.ecu.truck import TruckNode
 from simulator.errors import FileError, SimulatorError
-from simulator.gpsd_server import GpsdServer
 from simulator.network.relay import Relay
 from simulator.scenario.agent_config import DRAIN_S, Surroundings, adapt
 from simulator.scenario.drive import Replayed
 from simulator.scenario.ecus import ecus
 from simulator.scenario.faults import Situation, names_at, situation_at
 from simulator.scenario.model import FaultName, Scenario
+from simulator.scenario.receiver import gps_section, receiver_of
 from simulator.scenario.wrong_clock import WrongClock
 
 Json = dict[str, Any]
@@ -77,7 +77,7 @@ class ScenarioVehicle:
         self._clock: WrongClock | None = None
         if any(fault.name is FaultName.CLOCK_1970 for fault in scenario.fault):
             self._clock = WrongClock(place.folder)
-        self._server = None if drive.trace is None else GpsdServer(drive.trace)
+        self._receiver = receiver_of(scenario.vehicle.receiver, drive, place.folder)
         self._addresses: dict[str, BusAddress] = {}
         self._players: dict[str, CanPlayer] = {}
         self._ecus: list[EcuNode | TruckNode] = []
@@ -117,15 +117,15 @@ class ScenarioVehicle:
         )
         self._relay = Relay(HOST, cloud.mqtt_port)
         self._relay.start()
-        if self._server is not None:
-            self._server.start()
+        if self._receiver is not None:
+            self._receiver.start()
         self._place.runtime_dir.mkdir(parents=True)
         adapt(
             folder / CONFIG,
             Surroundings(
                 state_dir=folder / "state",
                 runtime_dir=self._place.runtime_dir,
-                gpsd_port=None if self._server is None else self._server.port,
+                gps=gps_section(self._receiver),
                 broker_port=self._relay.port,
                 buses=self._addresses,
                 has_clock=self._clock is None,
@@ -176,15 +176,15 @@ class ScenarioVehicle:
 
     def close(self) -> None:
         """Stop what this process has of it; idempotent. The agent is the caller's."""
-        for part in (*self._players.values(), *self._ecus, self._server, self._relay):
+        for part in (*self._players.values(), *self._ecus, self._receiver, self._relay):
             if part is not None:
                 part.stop()
 
     def _await_beginning(self) -> None:
         self.agent.require_alive()
         began_at: datetime | None = utc_now()
-        if self._server is not None:
-            began_at = self._server.began_at
+        if self._receiver is not None:
+            began_at = self._receiver.began_at
         elif account.ask(self._place.runtime_dir) is None:
             return  # without GPS: as soon as the agent answers, its buses are open
         if began_at is None:
@@ -224,8 +224,8 @@ class ScenarioVehicle:
 
     def _become(self, now: Situation) -> None:
         before, self._now = self._now, now
-        if self._server is not None:
-            self._server.become(now.sky)
+        if self._receiver is not None:
+            self._receiver.become(now.sky)
         if self._relay is not None and self._relay.condition != now.network:
             self._relay.become(now.network)
         for channel, player in self._players.items():

@@ -184,6 +184,7 @@ def readable(account: dict[str, Any]) -> str:
         (f"CAN {bus['channel']}", f"{bus['frames']} frames, {bus['decoded']} decoded")
         for bus in account.get("can", [])
     )
+    lines.extend(("FAULT", _fault_line(fault)) for fault in account.get("faults", []))
     lines.append(("published", f"{account['bytes_published']} bytes"))
     if account.get("flash_bytes_written") is not None:
         lines.append(("flash", f"{account['flash_bytes_written']} bytes written"))
@@ -193,6 +194,11 @@ def readable(account: dict[str, Any]) -> str:
         lines.extend(budget_lines(account["budgets"]))
     lines.append(("up", f"{account['uptime_s']:.0f} s, version {account['software_version']}"))
     return "\n".join(f"{name:<13}{value}" for name, value in lines)
+
+
+def _fault_line(fault: dict[str, Any]) -> str:
+    reason = f": {fault['reason']}" if fault["reason"] else ""
+    return f"{fault['code'].removeprefix('source:')} for {fault['lasts_s']:.0f} s{reason}"
 
 
 def shadow_line(shadow: dict[str, Any]) -> str:

@@ -282,6 +282,9 @@ def test_the_status_counts_the_positions_that_were_not_believed(start):
         "fixes_rejected": {"jump": 1, "frozen": 2},
     }
     assert "9 fixes, 3 rejected (2 frozen, 1 jump)" in control.readable(account)
+    fault = {"code": "source:gps", "reason": "the receiver is silent", "lasts_s": 61.2}
+    told = control.readable(account | {"faults": [fault]})
+    assert "FAULT        gps for 61 s: the receiver is silent" in told
 
 
 def test_status_prints_for_people_and_as_json(short_dir):

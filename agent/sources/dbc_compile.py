@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from agent.errors import DbcError
-from agent.sources.dbc_load import Note, load, problem_with
+from agent.sources.dbc_load import load, problem_with
 from agent.sources.dbc_table import BitField, SignalTable, from_json, to_json
+from agent.sources.dbc_text import Note
 
 TIMEOUT_S: Final = 120.0
 """A Pi Zero takes 5 s for a DBC of 10,000 lines."""

@@ -38,6 +38,9 @@ class ConfigParts:
     broker: BrokerSettings | None = None
     settings: AgentSettings | None = None
     fault: ConfigError | None = None
+    is_there: bool = True
+    is_denied: bool = False
+    """To the user who asks."""
 
 
 def load_parts(path: Path) -> ConfigParts:
@@ -45,7 +48,10 @@ def load_parts(path: Path) -> ConfigParts:
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return ConfigParts(fault=ConfigError(f"there is no file {path}"))
+        return ConfigParts(fault=ConfigError(f"there is no file {path}"), is_there=False)
+    except PermissionError:
+        fault = ConfigError(f"this user may not read {path}", hint="Run this with sudo.")
+        return ConfigParts(fault=fault, is_denied=True)
     except OSError as error:
         return ConfigParts(fault=ConfigError(f"{path} cannot be read: {error.strerror}"))
     except ValueError as error:  # neither UTF-8 nor TOML

@@ -18,6 +18,12 @@ ABSENT: Final = Kind(
     "milepost-agent preset list && sudo milepost-agent init --preset gps-only",
     "Or name the file that the agent runs with: --config FILE.",
 )
+DENIED: Final = Kind(
+    "config-denied",
+    Severity.WARNING,
+    "this user may not read {file}: the other areas go by the defaults",
+    "sudo milepost-agent doctor --config {file}",
+)
 BROKEN: Final = Kind(
     "config-broken",
     Severity.ERROR,
@@ -40,7 +46,8 @@ class Facts:
     """``fault`` is of the keys and values, ``source_fault`` of the files that they name."""
 
     file: Path
-    exists: bool
+    is_there: bool = True
+    is_denied: bool = False
     vehicle_id: str | None = None
     fault: AgentError | None = None
     source_fault: AgentError | None = None
@@ -59,7 +66,8 @@ def gather(subject: Subject) -> Facts:
             source_fault = error
     return Facts(
         subject.config_file,
-        subject.config_file.exists(),
+        parts.is_there,
+        parts.is_denied,
         parts.vehicle_id,
         parts.fault,
         source_fault,
@@ -68,8 +76,10 @@ def gather(subject: Subject) -> Facts:
 
 def check(facts: Facts) -> Iterator[Finding]:
     """Findings of the config."""
-    if not facts.exists:
+    if not facts.is_there:
         yield ABSENT(file=facts.file)
+    elif facts.is_denied:
+        yield DENIED(file=facts.file)
     elif facts.fault is not None:
         yield BROKEN(file=facts.file, fault=facts.fault.message, hint=facts.fault.hint)
     elif facts.source_fault is not None:

@@ -59,7 +59,7 @@ def watch(config_file: Path, interval_s: float, *, once: bool, as_json: bool) ->
 
     parts = load_parts(config_file)
     try:
-        if parts.settings is None and not config_file.exists() and parts.fault is not None:
+        if parts.fault is not None and (parts.is_denied or not parts.is_there):
             raise parts.fault
         first = _look(parts.state.runtime_dir)
         if as_json:

@@ -48,7 +48,7 @@ DAY = timedelta(days=1)
 
 
 def config(**fields):
-    return config_file.Facts(**{"file": FILE, "exists": True, "vehicle_id": "van-1"} | fields)
+    return config_file.Facts(**{"file": FILE, "vehicle_id": "van-1"} | fields)
 
 
 def account(**fields):
@@ -201,7 +201,8 @@ def dial(**fields):
 
 
 CASES = {
-    "config-absent": (config_file, config(exists=False)),
+    "config-absent": (config_file, config(is_there=False)),
+    "config-denied": (config_file, config(is_denied=True)),
     "config-broken": (config_file, config(fault=ConfigError("gps.prot = 1: unknown", hint="H."))),
     "config-source": (config_file, config(source_fault=ConfigError("car.dbc: no such file"))),
     "config-good": (config_file, config()),

@@ -111,9 +111,12 @@ def check_config(config_file: Path) -> None:
     except AgentError as error:
         fail(error)
     mapped = sum(len(bus.signals) for bus in settings.can)
+    asked = f"{len(settings.obd)} asked by OBD-II or UDS, " if settings.obd else ""
+    asked += f"{len(settings.j1939)} of J1939, " if settings.j1939 else ""
     click.echo(
         f"{config_file}: good. Vehicle {settings.vehicle.id}, GPS {settings.gps.source.value}, "
         f"{len(settings.can)} CAN bus(es) with {mapped} mapped field(s), "
+        f"{asked}"
         f"broker {settings.broker.host}:{settings.broker.port}."
     )
 

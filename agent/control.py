@@ -184,6 +184,21 @@ def readable(account: dict[str, Any]) -> str:
         (f"CAN {bus['channel']}", f"{bus['frames']} frames, {bus['decoded']} decoded")
         for bus in account.get("can", [])
     )
+    lines.extend(
+        (
+            f"OBD {bus['channel']}",
+            f"{bus['answered']} of {bus['requests']} requests answered; {bus['state']}, "
+            + bus["reason"],
+        )
+        for bus in account.get("obd", [])
+    )
+    lines.extend(
+        (
+            f"J1939 {bus['channel']}",
+            f"{bus['frames']} frames; faults told by {len(bus['telling_faults'])} ECU(s)",
+        )
+        for bus in account.get("j1939", [])
+    )
     lines.extend(("FAULT", _fault_line(fault)) for fault in account.get("faults", []))
     lines.append(("published", f"{account['bytes_published']} bytes"))
     if account.get("flash_bytes_written") is not None:

@@ -73,6 +73,14 @@ class AgentSettings(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _one_tester_a_bus(self) -> AgentSettings:
+        buses = [(one.interface, one.channel, str(one.options)) for one in self.obd]
+        for bus in buses:
+            if buses.count(bus) > 1:
+                raise ValueError(f"{bus[1]!r} has two [[obd]] tables; one asks for all of a bus")
+        return self
+
 
 _PATH_KEYS: Final = (
     ("state", "dir"),

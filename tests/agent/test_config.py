@@ -143,6 +143,18 @@ def test_a_field_mapped_on_two_buses_is_refused(tmp_path):
     assert "on can0 and on can1" in refused(tmp_path, GOOD + second).message
 
 
+def test_a_bus_has_one_tester(tmp_path):
+    two = GOOD + '[[obd]]\nchannel = "can1"\n' + '[[obd]]\nchannel = "can1"\nids = "29bit"\n'
+    assert "two [[obd]] tables" in refused(tmp_path, two).message
+    other = load(write(tmp_path, two.replace('"can1"\nids', '"can2"\nids')))
+    assert [bus.channel for bus in other.obd] == ["can1", "can2"]
+
+
+def test_a_mistake_in_a_pid_names_its_place(tmp_path):
+    error = refused(tmp_path, GOOD + '[[obd]]\npids = { "motion.speed_kmh" = { pid = 400 } }\n')
+    assert 'obd[0].pids."motion.speed_kmh".pid = 400' in error.message
+
+
 @pytest.mark.parametrize("text", ["[vehicle\n", "vehicle = \n", "\ufeff[[[\n"])
 def test_broken_toml_names_the_line(tmp_path, text):
     assert "line 1" in refused(tmp_path, text).message

@@ -214,6 +214,25 @@ def test_everyone_is_asked_and_each_is_answered_to_alone(ids, request_id, answer
     assert addresses.one(answer_id).request_id == physical
 
 
+@pytest.mark.parametrize(
+    ("frame_id", "extended", "expected"),
+    [
+        (0x7DF, False, True),
+        (0x7E0, False, True),
+        (0x7EF, False, True),
+        (0x7F0, False, False),
+        (0x0B4, False, False),
+        (0x7DF, True, False),
+        (0x18DB33F1, True, True),
+        (0x18DA10F1, True, True),
+        (0x18DAF110, True, True),
+        (0x18FEF100, True, False),
+    ],
+)
+def test_a_testers_conversation_does_not_show_that_a_vehicle_is_awake(frame_id, extended, expected):
+    assert addresses.is_diagnostic(frame_id, extended=extended) is expected
+
+
 # when to ask
 
 ASLEEP = Evidence(

@@ -48,6 +48,17 @@ class Target:
         return physical_id(response_id)
 
 
+def is_diagnostic(frame_id: int, *, extended: bool) -> bool:
+    """Whether a frame belongs to some tester's conversation (ISO 15765-4).
+
+    Such a frame does not show that a vehicle is awake of itself: two loggers that take each
+    other's requests for that would ask for ever.
+    """
+    if extended:
+        return frame_id & 0x1FFE_0000 == PHYSICAL_29 & 0x1FFE_0000
+    return frame_id == FUNCTIONAL_11 or 0x7E0 <= frame_id <= 0x7EF
+
+
 def physical_id(response_id: int) -> int:
     """The id of requests to the one ECU that answers with ``response_id``."""
     if response_id <= 0x7FF:

@@ -134,7 +134,7 @@ class ObdSource(BusWorker):
             self._log.info("OBD on %s: %s (%s)", self._settings.channel, asking, reason)
 
     def _look(self) -> None:
-        """Look for frames that neither are ours nor answer us."""
+        """Look for frames that no tester and no answer to one sent."""
         self._filter([])
         timeout_s = LOOK_S
         for _ in range(MOST_FRAMES_A_LOOK):
@@ -142,13 +142,17 @@ class ObdSource(BusWorker):
             if frame is None:
                 break
             timeout_s = 0
-            frame_id, extended, _ = frame
-            if not any(one.is_answer(frame_id, extended=extended) for one in self._targets):
+            if not self._is_diagnostic(frame[0], extended=frame[1]):
                 self._awake.saw_traffic(self._clock.monotonic_s())
                 if not self._ecus_are_lost:
                     self._regained()
         self._looked_s = self._clock.monotonic_s()
         self._let_answers_through()
+
+    def _is_diagnostic(self, frame_id: int, *, extended: bool) -> bool:
+        return addresses.is_diagnostic(frame_id, extended=extended) or any(
+            frame_id in {one.request_id, one.first_response_id} for one in self._targets
+        )
 
     def _let_answers_through(self) -> None:
         self._filter(

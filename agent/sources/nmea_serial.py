@@ -8,68 +8,31 @@ once, and of the return once. PPS is not read: that is chrony's part.
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import random
-import select
-import socket
-import threading
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from agent.config import GpsSettings, UbloxCycle
-from agent.inputs import FixReceived, Inbox
+from agent.inputs import Inbox
 from agent.ports import Clock
-from agent.sources.antenna import AntennaWatch
-from agent.sources.backoff import Backoff
-from agent.sources.gps_faults import Cause, GpsFaults, GpsLostError
+from agent.sources.gps_faults import Cause, GpsLostError
+from agent.sources.gps_thread import LOOK_S, GpsThread
 from agent.sources.nmea_baud import ENOUGH_NOISE_BYTES, LISTEN_S, BaudMemory, bauds_to_try
 from agent.sources.nmea_port import PORT_ERRORS, SerialSession, reason_of, was_unplugged
-
-LOOK_S: Final = 1.0
-"""The longest time between two looks at what is missing."""
 
 _log = logging.getLogger(__name__)
 
 
-class NmeaSource:
+class NmeaSource(GpsThread):
     """``start()`` once; ``stop()`` at any time, idempotent."""
 
     def __init__(
         self, settings: GpsSettings, inbox: Inbox, clock: Clock, memory: BaudMemory
     ) -> None:
-        now_s = clock.monotonic_s()
-        self._settings = settings
-        self._inbox = inbox
-        self._clock = clock
-        self._memory = memory
         self._names = ", ".join(settings.serial.device)
-        self._faults = GpsFaults(settings, inbox, _log, f"GPS on {self._names}", now_s)
-        self._antenna = AntennaWatch(now_s)
-        self._stopping = threading.Event()
-        self._wake_reader, self._wake_writer = socket.socketpair()
-        self._wake_writer.setblocking(False)  # noqa: FBT003  positional only
-        self._thread: threading.Thread | None = None
-        self._wanted_cycle_s: float | None = None
-        self._working_since_s: float | None = None
+        super().__init__(settings, inbox, clock, _log, f"GPS on {self._names}")
+        self._memory = memory
         self._session: SerialSession | None = None
-
-    def start(self) -> None:
-        """Begin to look for the receiver, in a thread of its own."""
-        self._thread = threading.Thread(target=self._run, name="gps", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Give the receiver its own cycle back, close the port and end the thread."""
-        self._stopping.set()
-        self._wake()
-        if self._thread is not None:
-            self._thread.join(5)
-
-    def request_cycle(self, cycle_s: float | None) -> None:
-        """Ask for a fix every ``cycle_s``; ``None`` lets go. From any thread, at once."""
-        self._wanted_cycle_s = cycle_s
-        self._wake()
 
     def account(self) -> dict[str, Any]:
         """What is known of the receiver and its line; from any thread."""
@@ -77,31 +40,8 @@ class NmeaSource:
         known = {"device": None} if session is None else session.account()
         return {"lost": cause.value if cause else None, **known}
 
-    def _wake(self) -> None:
-        with contextlib.suppress(OSError):
-            self._wake_writer.send(b"\0")
-
-    def _run(self) -> None:
-        backoff = Backoff()
-        while not self._stopping.is_set():
-            self._working_since_s = None
-            try:
-                self._serve()
-            except GpsLostError as lost:
-                self._faults.lost(lost.cause, lost.message)
-                wait_s = backoff.after_failure(
-                    self._clock.monotonic_s(),
-                    self._working_since_s,
-                    random.random(),  # noqa: S311  spreads retries, guards nothing
-                )
-                self._stopping.wait(wait_s)
-
     def _serve(self) -> None:
-        """One session with the first port that speaks, until stopped.
-
-        Raises:
-            GpsLostError: there is none, or it was lost.
-        """
+        """One session with the first port that speaks."""
         failures: list[GpsLostError] = []
         for device in self._devices():
             try:
@@ -186,7 +126,7 @@ class NmeaSource:
             GpsLostError: no sentence came for too long.
             PORT_ERRORS: the port is gone.
         """
-        heard_s = self._working_since_s = self._clock.monotonic_s()
+        heard_s = self._spoke_since_s = self._clock.monotonic_s()
         if self._settings.serial.ublox_cycle is UbloxCycle.TRIP:
             session.ask_receiver()
         while not self._stopping.is_set():
@@ -197,7 +137,13 @@ class NmeaSource:
                 heard_s = now_s
             elif now_s - heard_s >= self._settings.silent_after_s:
                 raise GpsLostError(Cause.SILENT, self._named(session.device, session.silence()))
-            self._look(session, now_s, had_fix=session.stream.fixes > fixes)
+            stream = session.stream
+            self._look(
+                now_s,
+                repeats=stream.repeats,
+                antenna=stream.antenna,
+                had_fix=stream.fixes > fixes,
+            )
             cycle_s = session.apply_cycle(self._wanted_cycle_s)
             if cycle_s is not None:
                 _log.info("asked %s for a fix every %g s", session.device, cycle_s)
@@ -210,27 +156,14 @@ class NmeaSource:
             # a UART hands over a few bytes at a time: gathered, they cost less
             self._stopping.wait(session.gather_s)
             wait_s = min(session.pause_s, timeout_s)
-        port, wake = session.port.fileno(), self._wake_reader.fileno()
-        ready, _, _ = select.select([port, wake], [], [], wait_s)
-        if wake in ready:
-            self._wake_reader.recv(64)
-        if port in ready:
+        has_data, was_woken = self._wait(session.port.fileno(), wait_s)
+        if has_data:
             for fix in session.read(self._clock.monotonic_s()):
                 self._hand_on(fix)
-        elif not ready and session.is_mid_epoch:
+        elif session.is_mid_epoch and not was_woken:
             last = session.pause()
             if last is not None:
                 self._hand_on(last)
-
-    def _hand_on(self, fix: FixReceived) -> None:
-        if fix.is_new:
-            self._faults.found(self._clock.monotonic_s())
-        self._inbox.put(fix)
-
-    def _look(self, session: SerialSession, now_s: float, *, had_fix: bool) -> None:
-        self._faults.look(now_s, repeats=session.stream.repeats)
-        if self._antenna.observe(session.stream.antenna, now_s, has_fix=had_fix):
-            self._faults.antenna(self._antenna.fault)
 
     def _lost(self, device: str, error: BaseException) -> GpsLostError:
         cause = Cause.REMOVED if was_unplugged(error) else Cause.UNREACHABLE

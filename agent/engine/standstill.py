@@ -10,8 +10,8 @@ moves     CAN says ``standing_below_kmh`` or more: at once
 moves     GPS says ``DEPART_KMH`` or more, fix after fix, over ``DEPART_M``, and the
           position has gone at least half as far; ``DEPART_AGAINST_CAN_M`` where CAN says
           that it stands (towed, or a sensor that is stuck)
-moves     the receiver never says a speed, and ``LEAVING_FIXES`` in a row lie further
-          away than drift
+moves     the receiver never says a speed, and ``LEAVING_FIXES`` in a row lie twice as far
+          away as drift
 is held   the position lies further away than drift for ``WRONG_PLACE_S`` without a speed:
 elsewhere it was held at the wrong place, or was carried slowly; nothing was driven
 ========  ===========================================================================
@@ -126,7 +126,7 @@ class Standstill:
         return travelled_m
 
     def _left_without_speed_m(self, held: Fix, fix: Fix) -> float | None:
-        if not _is_away(held, fix):
+        if apart_m(held, fix) <= 2 * _drift_m(fix):
             self._away.clear()
             return None
         self._away.append(fix)
@@ -135,7 +135,7 @@ class Standstill:
     def _look_for_wrong_place(self, held: Fix, fix: Fix) -> None:
         if fix.speed_kmh is None:
             return
-        if not _is_away(held, fix):
+        if apart_m(held, fix) <= _drift_m(fix):
             self._away.clear()
             return
         self._away.append(fix)
@@ -145,6 +145,6 @@ class Standstill:
             self.held = fix
 
 
-def _is_away(held: Fix, fix: Fix) -> bool:
+def _drift_m(fix: Fix) -> float:
     least_m, most_m = DRIFT_M
-    return apart_m(held, fix) > min(max(fix.accuracy_m or least_m, least_m), most_m)
+    return min(max(fix.accuracy_m or least_m, least_m), most_m)

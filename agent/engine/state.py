@@ -112,14 +112,17 @@ class VehicleState:
             gps = None
         can = self._can_position(values)
         self._can_is_told = can is not None
+        position = can or gps
         measured = self._measured_speed(gps, now_s)
         told_kmh = judged_kmh = measured.kmh if measured is not None else None
-        if gps is not None and self._can_speed_kmh is None:
-            told_kmh = gps.fix.speed_kmh
-            judged_kmh = 0.0 if gps.stands and told_kmh is not None else told_kmh
+        if self._can_speed_kmh is None:
+            by_receiver = gps is not None and gps.measured.speed_kmh is not None
+            moving = gps if by_receiver else position
+            judged_kmh = moving.judged_kmh if moving is not None else None
+            told_kmh = gps.fix.speed_kmh if gps is not None else None
         return View(
             values=values,
-            position=can or gps,
+            position=position,
             speed_kmh=told_kmh,
             measured_speed=measured,
             forward_mps2=_number(values, FORWARD),

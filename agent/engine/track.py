@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from agent.config import PositionSettings, Standing
+from agent.engine.path_speed import PathSpeed
 from agent.engine.positions import PositionCheck
 from agent.engine.standstill import Standstill
 from agent.engine.travel import Travel
@@ -26,6 +27,15 @@ class Position:
     measured: Fix
     fix_time: datetime | None = None
     stands: bool = False
+    path_kmh: float | None = None
+    """What its positions say of the speed, where the receiver says nothing."""
+
+    @property
+    def judged_kmh(self) -> float | None:
+        """The speed that modes go by, as far as it is known."""
+        if self.stands:
+            return 0.0
+        return self.path_kmh if self.measured.speed_kmh is None else self.measured.speed_kmh
 
 
 class PositionTrack:
@@ -36,6 +46,7 @@ class PositionTrack:
         self._check = PositionCheck(settings.max_speed_kmh, settings.max_error_m)
         self._standstill = Standstill(settings.standing_below_kmh)
         self._travel = Travel()
+        self._path = PathSpeed()
         self._measured: Fix | None = None
         self._fix_time: datetime | None = None
         self._is_settled = True
@@ -52,7 +63,7 @@ class PositionTrack:
         if measured is None:
             return None
         if held is None or not self._holds:
-            return Position(measured, measured, self._fix_time, stands=held is not None)
+            return Position(measured, measured, self._fix_time, held is not None, self._path.kmh)
         told = replace(
             measured,
             lat=held.lat,
@@ -78,6 +89,7 @@ class PositionTrack:
         if self._check.check(fix, ahead_s) is not None:
             return travelled_m
         self._measured, self._fix_time, self._is_settled = fix, fix_time, False
+        self._path.add(fix, moved_over=self._check.moved_over)
         if self._check.moved_over:
             self._standstill.move(fix)
             self._travel.move(fix)

@@ -52,8 +52,8 @@ def noisy(fixes, seed=1, **errors):
         ("dev02_mtv_f9k_rtk_drive_a.nmea", [2.97], 0),
         # stops of more than two minutes, one of them with a gap of 798 s, one of 1,250 s
         ("dev03_reno_tahoe_garmin_drive_a.nmea", [36.85, 1.13, 8.60, 6.38, 3.29], 0),
-        # no speed is known, so none begins
-        ("dev04_munich_gga_gsa_only.nmea", [], 0),
+        # its positions alone say how fast it is; it stood for two minutes in between
+        ("dev04_munich_gga_gsa_only.nmea", [1.51, 0.53], 0),
         ("dev06_gp320fw_week_rollover.log", [], 0),
         ("dev07_unicore_um621_losefix.log", [], 0),
     ],
@@ -144,15 +144,44 @@ def test_a_day_of_three_deliveries_is_three_trips_whatever_the_receiver_s_noise(
     )
 
 
-@pytest.mark.parametrize("errors", [{}, {"sigma_m": 15.0, "spike_share": 0.05}], ids=["", "bad"])
-def test_a_parked_vehicle_stays_parked_for_hours_however_its_receiver_drifts(tmp_path, errors):
+def test_positions_of_can_without_a_speed_are_trips_and_parked_too(tmp_path):
+    truth, true_m = tour((0.0, 200), (40.0, 300), (0.0, 400))
+    car = FixedReader(**{"battery.percent": 90.0})
+    rig = DriveRig(tmp_path, car)
+    for fix in noisy(truth):
+        car.values |= {"location.lat": fix.lat, "location.lon": fix.lon}
+        car.at_s = rig.clock.monotonic_s()
+        rig.engine.step(None, car.at_s)
+        rig.clock.advance(1.0)
+    changes = [(e.details["from"], e.details["to"]) for e in rig.events("mode_changed")]
+    assert changes == [
+        ("normal", "idle"),
+        ("idle", "in_trip"),
+        ("in_trip", "normal"),
+        ("normal", "idle"),
+    ]
+    [(_, _, km, source)] = rig.trips()
+    assert (km, source) == (pytest.approx(true_m / 1000, rel=0.05), "gps")
+    assert all(
+        sample.motion is None or sample.motion.speed_kmh is None for sample in rig.recorder.samples
+    )
+
+
+@pytest.mark.parametrize("with_speed", [True, False], ids=["with speeds", "positions only"])
+@pytest.mark.parametrize(
+    "errors", [{}, {"sigma_m": 15.0, "time_s": 300.0, "spike_share": 0.05}], ids=["common", "bad"]
+)
+def test_a_parked_vehicle_stays_parked_for_hours_however_its_receiver_drifts(
+    tmp_path, errors, with_speed
+):
     rig = DriveRig(tmp_path, FixedReader(**{"battery.percent": 90.0}))
-    rig.play(noisy(parked(3 * HOUR_S), **errors))
+    true = [fix if with_speed else replace(fix, speed_kmh=None) for fix in parked(3 * HOUR_S)]
+    rig.play(noisy(true, **errors))
     changes = [(e.details["from"], e.details["to"]) for e in rig.events("mode_changed")]
     assert changes == [("normal", "idle")]
     assert rig.trips() == []
     idle = [sample for sample in rig.recorder.samples[100:] if sample.location]
-    assert {sample.motion.speed_kmh for sample in idle} == {0.0}
+    assert {sample.motion.speed_kmh for sample in idle} == {0.0 if with_speed else None}
     times = [sample.location.fix_time for sample in idle]
     assert len(set(times)) == len(times), "a held position has the time of the fix behind it"
     assert rig.state.view(rig.clock.monotonic_s()).odometers.gps_km < 0.01

@@ -48,8 +48,9 @@ CAN's speed (`motion.speed_kmh`) where it is mapped and fresh, else that of GPS,
 positions of the last 3 s say. A receiver that stands says one or two km/h, now and then more, and
 its position wanders; so without a speed from CAN the speed is 0 from when the vehicle was found to
 stand until there is evidence that it moves: speeds of 3 km/h or more, fix after fix, that add up to
-8 m, and a position that went at least half as far. That costs a trip one to four seconds at its begin, and a parked vehicle stays parked. Until
-then the position is held where the vehicle stopped, with the time of the fix that confirms it
+8 m, and a position that went at least half as far. That costs a trip one to four seconds at its
+begin, and a parked vehicle stays parked. Until then the position is held where the vehicle stopped,
+with the time of the fix that confirms it
 (`position.standing`, [decision 0032](decisions/0032-a-vehicle-that-stands-is-held.md)).
 """
 

@@ -5,7 +5,7 @@ the simulator's gpsd server and one CAN bus, mapped as in the demo. Measurement 
 the agent is in the mode and lasts ``--duration`` seconds.
 
     python bench/agent_footprint.py --duration 120 --json
-    python bench/agent_footprint.py --mode in_trip --can-share 0 --duration 60
+    python bench/agent_footprint.py --mode in_trip --batch-s 1 --duration 60
 
 in_trip   the built-in drive at 5 fixes/s; in use, its bus is awake (116 mapped frames/s)
 normal    standing with the ignition on (the same bus), battery 60 %
@@ -20,6 +20,7 @@ being stored, as the cloud counts it.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import random
@@ -173,7 +174,7 @@ def vehicle(folder: Path, scene: Scene, share: float) -> Iterator[tuple[int, Can
         can.stop()
 
 
-def measure(folder: Path, mode: str, share: float, duration_s: float) -> dict[str, Any]:
+def measure(folder: Path, mode: str, words: argparse.Namespace) -> dict[str, Any]:
     """Run everything in ``folder`` and return the figures of one mode."""
     data = folder / "cloud"
     certificates = folder / "vehicle"
@@ -188,7 +189,7 @@ def measure(folder: Path, mode: str, share: float, duration_s: float) -> dict[st
              "--data", str(data), "--out", str(certificates)],
             cwd=ROOT, check=True, stdout=subprocess.DEVNULL,
         )  # fmt: skip
-        with vehicle(folder, SCENES[mode], share) as (gpsd_port, bus):
+        with vehicle(folder, SCENES[mode], words.can_share) as (gpsd_port, bus):
             config = certificates / "agent.toml"
             text = config_text(
                 AgentConfig(
@@ -198,9 +199,11 @@ def measure(folder: Path, mode: str, share: float, duration_s: float) -> dict[st
                 )
             )  # fmt: skip
             # nobody needs to wait a minute to be parked
-            config.write_text(text.replace("parked_dwell_s = 60.0", "parked_dwell_s = 5.0"))
+            text = text.replace("parked_dwell_s = 60.0", "parked_dwell_s = 5.0")
+            text = text.replace("[delivery]", f"[delivery]\nbatch_s = {words.batch_s}")
+            config.write_text(text)
             with running("agent", "run", "--config", config, log=folder / "agent.log") as agent:
-                figures = watch(agent.pid, folder, mode, duration_s)
+                figures = watch(agent.pid, folder, mode, words.duration)
     report = subprocess.run(
         [sys.executable, "-m", "cloud", "report", "--data", str(data), "--json"],
         cwd=ROOT, check=True, capture_output=True,
@@ -252,7 +255,8 @@ def main() -> None:
     parser = arguments(
         __doc__,
         duration=(60.0, "seconds in each mode"),
-        can_share=(1.0, "share of the bus's frames, 0 for a silent bus"),
+        can_share=(1.0, "share of the bus's frames"),
+        batch_s=(0.0, "the agent's delivery.batch_s: 0 is one message a sample"),
     )
     parser.add_argument("--mode", choices=SCENES, action="append", help="default: each")
     words = parser.parse_args()
@@ -260,7 +264,7 @@ def main() -> None:
     for mode in words.mode or SCENES:
         progress(f"{mode} for {words.duration:.0f} s")
         with tempfile.TemporaryDirectory(prefix="milepost-bench-") as folder:
-            figures[mode] = measure(Path(folder), mode, words.can_share, words.duration)
+            figures[mode] = measure(Path(folder), mode, words)
     show(figures, as_json=words.json)
 
 

@@ -137,6 +137,7 @@ class Agent:
             boot_id=this_boot,
             remember_time=anchor.save,
             fixes_rejected=state.fixes_rejected,
+            frames_dropped=self._sources.frames_dropped,
         )
         self.engine = Engine(
             identity=EngineIdentity(settings.vehicle.id, run_id),

@@ -89,6 +89,11 @@ class SourceSet:
         for asked in self._obd:
             asked.set_in_trip(in_trip=rate.wanted is Mode.IN_TRIP)
 
+    def frames_dropped(self) -> dict[str, int]:
+        """Mapped frames that were lost before they could be decoded, by bus that lost any."""
+        lost = {bus.channel[:64]: bus.frames_dropped() for bus in self._can}
+        return {channel: frames for channel, frames in lost.items() if frames}
+
     def account(self) -> dict[str, Any]:
         """What the receiver and the buses give; from any thread."""
         return {

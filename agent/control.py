@@ -180,10 +180,7 @@ def readable(account: dict[str, Any]) -> str:
         reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(rejected.items()))
         text = f"{account['fixes_received']} fixes, {sum(rejected.values())} rejected"
         lines.append(("GPS", f"{text} ({reasons})" if reasons else text))
-    lines.extend(
-        (f"CAN {bus['channel']}", f"{bus['frames']} frames, {bus['decoded']} decoded")
-        for bus in account.get("can", [])
-    )
+    lines.extend((f"CAN {bus['channel']}", _bus_line(bus)) for bus in account.get("can", []))
     lines.extend(
         (
             f"OBD {bus['channel']}",
@@ -209,6 +206,12 @@ def readable(account: dict[str, Any]) -> str:
         lines.extend(budget_lines(account["budgets"]))
     lines.append(("up", f"{account['uptime_s']:.0f} s, version {account['software_version']}"))
     return "\n".join(f"{name:<13}{value}" for name, value in lines)
+
+
+def _bus_line(bus: dict[str, Any]) -> str:
+    line = f"{bus['state']}, {bus['frames']} frames, {bus['decoded']} decoded"
+    lost = bus["dropped"] + bus["kernel_dropped"] + bus["controller_overflows"]
+    return line + (f", {lost} lost" if lost else "")
 
 
 def _fault_line(fault: dict[str, Any]) -> str:

@@ -67,6 +67,7 @@ class Delivery:
         transport: Transport | None = None,
         limits: PublisherLimits | None = None,
         fixes_rejected: Callable[[], dict[str, int]] = dict,
+        frames_dropped: Callable[[], dict[str, int]] = dict,
     ) -> None:
         self._clock = clock
         self._vehicle_id = vehicle_id
@@ -93,6 +94,7 @@ class Delivery:
             run_id=run_id,
             software_version=software_version,
             fixes_rejected=fixes_rejected,
+            frames_dropped=frames_dropped,
         )
         self._transport: Transport = transport or make_transport(
             broker, clock=clock, client_id=vehicle_id, make_will=self._make_will

@@ -29,6 +29,7 @@ class Statuses:
         run_id: str,
         software_version: str,
         fixes_rejected: Callable[[], dict[str, int]],
+        frames_dropped: Callable[[], dict[str, int]],
     ) -> None:
         self._clock = clock
         self._outbox = outbox
@@ -36,6 +37,7 @@ class Statuses:
         self._run_id = run_id
         self._software_version = software_version
         self._fixes_rejected = fixes_rejected
+        self._frames_dropped = frames_dropped
         self.rate: Rate | None = None
         self.last_sequence = 0
         self.previous_run: PreviousRun | None = None
@@ -75,6 +77,7 @@ class Statuses:
             drops=told(self._outbox.drop_totals())[-STATUS_DROPS:] or None,
             previous_run=self.previous_run,
             fixes_rejected=self._fixes_rejected() or None,
+            frames_dropped=self._frames_dropped() or None,
         )
 
 

@@ -352,6 +352,14 @@ class Status(_Message):
             description="Positions not believed, by reason, since the agent's process started",
         ),
     ] = None
+    frames_dropped: Annotated[
+        dict[SignalName, Annotated[int, Field(ge=0)]] | None,
+        Field(
+            max_length=MAX_DETAILS,
+            description="Mapped CAN frames that came and could not be used or kept up with, by "
+            "bus, since the agent's process started",
+        ),
+    ] = None
 
 
 AnyMessage = Sample | Event | Status

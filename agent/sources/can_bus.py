@@ -27,6 +27,7 @@ from agent.logs import StateLog
 from agent.ports import Clock
 from agent.sources.backoff import Backoff
 from agent.sources.can_errors import BusState, advice, is_overflow, state_after
+from agent.sources.can_id import ERROR
 from agent.sources.can_map import SignalMap
 from agent.sources.can_python import PythonCanReader
 from agent.sources.can_slots import RawFrame
@@ -118,6 +119,15 @@ class CanSource:
         """When the newest frame with a mapped field came (monotonic); ``None`` if none has."""
         return self._signals.received_s(name)
 
+    @property
+    def channel(self) -> str:
+        """The bus, as the config names it."""
+        return self._settings.channel
+
+    def frames_dropped(self) -> int:
+        """Mapped frames that came and were lost: too short, too many for us or the controller."""
+        return self._signals.slots.dropped + self._kernel_drops + self._overflows
+
     def account(self) -> dict[str, int | str]:
         """The bus's state, and what became of the frames of mapped ids.
 
@@ -182,9 +192,8 @@ class CanSource:
 
     def _keep(self, frames: list[RawFrame]) -> int:
         errors = self._signals.take(frames, self._clock.monotonic_s())
-        if errors:
-            self._heed(errors)
-        elif frames and self._controller is BusState.OFF:
+        self._heed(errors)
+        if frames and self._controller is BusState.OFF and not frames[-1][0] & ERROR:
             self._enter(BusState.ACTIVE)  # nothing is received while bus-off
         return len(frames)
 

@@ -142,8 +142,13 @@ def test_a_frame_shows_that_bus_off_is_over(dbc, running):
         wait_for(lambda: bus.opened == 1)
         bus.report(BUS_OFF)
         wait_for(lambda: source.account()["state"] == "bus-off")
+        bus.report(CONTROLLER, 0x01)  # the controller itself lost frames
         bus.send(256, [120] + [0] * 7)
+        bus.send(256, [120])
         wait_for(lambda: source.account()["state"] == "error-active")
+        wait_for(lambda: source.frames_dropped() == 2)
+        account = source.account()
+        assert (account["dropped"], account["controller_overflows"]) == (1, 1)
         assert told(inbox)[-1] == ("can:can0:bus-off", True)
 
 

@@ -214,7 +214,17 @@ ACCOUNT = {
     "bytes_published": 1234,
     "flash_bytes_written": 0,
     "uptime_s": 12.0,
-    "can": [{"channel": "can0", "frames": 7, "decoded": 6, "dropped": 0}],
+    "can": [
+        {
+            "channel": "can0",
+            "state": "error-active",
+            "frames": 7,
+            "decoded": 6,
+            "dropped": 1,
+            "kernel_dropped": 3,
+            "controller_overflows": 0,
+        }
+    ],
 }
 
 
@@ -285,6 +295,14 @@ def test_the_status_counts_the_positions_that_were_not_believed(start):
     fault = {"code": "source:gps", "reason": "the receiver is silent", "lasts_s": 61.2}
     told = control.readable(account | {"faults": [fault]})
     assert "FAULT        gps for 61 s: the receiver is silent" in told
+
+
+def test_the_status_counts_the_frames_that_a_bus_lost(start):
+    delivery = start(FakeTransport(auto_ack=True), frames_dropped=lambda: {"can0": 4})
+    wait(lambda: statuses(delivery._transport))
+    assert statuses(delivery._transport)[0].frames_dropped == {"can0": 4}
+    told = control.readable({**delivery.account(), "can": ACCOUNT["can"]})
+    assert "CAN can0     error-active, 7 frames, 6 decoded, 4 lost" in told
 
 
 def test_status_prints_for_people_and_as_json(short_dir):

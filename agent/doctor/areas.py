@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import ModuleType
-from typing import Any, Final
+from typing import Final
 
 from agent.doctor import (
     broker,
@@ -45,13 +46,9 @@ class Area:
         """Every finding that it can make."""
         return [kind for module in (self.module, *self.parts) for kind in kinds_of(module)]
 
-    def gather(self, subject: Subject) -> Any:
-        """Its facts."""
-        return self.module.gather(subject)
-
-    def check(self, facts: Any) -> list[Finding]:
-        """Its findings."""
-        return list(self.module.check(facts))
+    def findings(self, subject: Subject) -> list[Finding]:
+        """What is found in it."""
+        return list(self.module.check(self.module.gather(subject)))
 
 
 AREAS: Final = {
@@ -122,10 +119,7 @@ def look(
     ``timeout_s``, whatever hangs.
     """
     started_s = boottime_s()
-    calls = {
-        name: Call(lambda area=AREAS[name]: area.check(area.gather(subject)), f"doctor-{name}")  # type: ignore[misc]
-        for name in names
-    }
+    calls = {name: Call(partial(AREAS[name].findings, subject), f"doctor-{name}") for name in names}
     for name, call in calls.items():
         waits_for(name)
         values = {"area": name, "file": subject.config_file}

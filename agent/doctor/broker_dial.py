@@ -59,7 +59,7 @@ class Facts:
 
 
 def dial(subject: Subject, broker: BrokerSettings) -> Facts:
-    """Name, TCP, TLS, MQTT, until one of them fails."""
+    """Name, TCP, TLS, MQTT, until one of them fails; nothing where the agent is connected."""
     account = subject.account
     facts: dict[str, Any] = {
         "host": broker.host,
@@ -72,6 +72,8 @@ def dial(subject: Subject, broker: BrokerSettings) -> Facts:
         "agent_waiting": account.get("backlog_messages", 0) if account else 0,
         "has_route": _is_here(broker.host) or _has_route(),
     }
+    if facts["agent_connected"]:
+        return Facts(**facts)
     started_s = boottime_s()
     facts |= _reach(broker)
     if not any(facts.get(step) for step in ("name_error", "tcp_error", "refused")):

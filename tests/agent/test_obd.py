@@ -441,6 +441,14 @@ def test_a_pid_the_agent_does_not_know_is_read_as_its_bytes_say():
     assert readings.read(0) == {"signals.gear": 5}
 
 
+def test_the_engine_speed_may_tell_that_the_vehicle_is_in_use():
+    made, readings = questions(pids={"vehicle_status.in_use": 0x0C}, dtc_modes=[], vin=False)
+    for answer, in_use in (("0d70", True), ("0000", False)):
+        made.answered(Value(0x0C), [Answer(0x7E8, bytes.fromhex(answer))], 0)
+        assert readings.read(0)["vehicle_status.in_use"] is in_use
+    assert readings.read(0)["signals.engine_rpm"] == 0
+
+
 def test_values_go_stale_and_codes_and_the_vin_are_held():
     made, readings = questions(dtc_modes=["stored"])
     made.answered(Value(0x0D), [Answer(0x7E8, b"\x32")], 0)

@@ -169,7 +169,8 @@ def test_response_pending_is_waited_for(bench):
     assert source.account()["answered"] == source.account()["requests"]
 
 
-def test_an_ecu_that_stays_pending_is_given_up_and_the_others_are_asked_on(bench):
+def test_an_ecu_that_stays_pending_is_given_up_and_the_others_are_asked_on(bench, monkeypatch):
+    monkeypatch.setattr("agent.sources.obd.link.PENDING_TIMEOUT_S", 1)
     pending = ["037F0378AAAAAAAA"]
     bench.scripted({"03": pending})
     source = bench.source(**{**SPEED_ONLY, "dtc_modes": ["stored"]}, **IN_USE)
@@ -309,7 +310,8 @@ def test_nothing_is_sent_to_a_vehicle_that_sleeps_and_the_ecu_stays_asleep(bench
     assert bench.changes() == []
 
 
-def test_asking_ends_with_the_engine_so_that_the_ecu_falls_asleep(bench):
+def test_asking_ends_with_the_engine_so_that_the_ecu_falls_asleep(bench, monkeypatch):
+    monkeypatch.setattr("agent.sources.obd.awake.RUNNING_S", 3)
     state = {"now": EngineState(speed_kmh=30, rpm=1500)}
     ecu = bench.ecu(engine=lambda elapsed_s: state["now"], stays_awake_s=2)
     source = bench.source(quiet_s=1, engine_off_s=5, probe_s=3600)

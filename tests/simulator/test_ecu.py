@@ -151,6 +151,24 @@ def test_a_request_to_all_that_it_does_not_know_is_not_answered(channel, started
     assert ecu.counts.answers == 2
 
 
+def test_an_answer_whose_flow_control_never_comes_is_given_up_and_the_next_is_whole(
+    channel, started
+):
+    started(EcuNode(interface="virtual", channel=channel))
+    with can.Bus(interface="virtual", channel=channel) as bus:
+        assert bytes(ask(bus, b"\x02\x09\x02").data)[:2] == b"\x10\x14"
+        # no flow control: N_Bs is a second
+        wait_for(lambda: (ask(bus, b"\x02\x01\x05") or can.Message()).data[:1] == b"\x03", "on")
+        assert bytes(ask(bus, b"\x02\x09\x02").data)[:2] == b"\x10\x14"
+        bus.send(can.Message(arbitration_id=0x7E0, data=b"\x30\0\0".ljust(8), is_extended_id=False))
+        rest = []
+        while len(rest) < 2:
+            message = bus.recv(5)
+            if message.arbitration_id == 0x7E8:
+                rest.append(message.data[0])
+        assert rest == [0x21, 0x22]
+
+
 def test_a_request_wakes_it_and_keeps_it_awake_for_its_time(channel, started):
     options = EcuOptions(stays_awake_s=1, traffic_every_s=0.1)
     off = held(EngineState(ignition=False, rpm=0))

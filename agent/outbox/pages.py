@@ -102,12 +102,12 @@ class Pages:
     def _committed_frames(self) -> dict[int, int]:
         """Page number -> offset of its content in the log.
 
-        SQLite stops at the first frame whose checksum is wrong; a transaction with a hole
-        in it is taken here as far as it goes.
+        SQLite stops at the first frame whose checksum is wrong; behind a hole that is damage
+        transactions are taken here as far as they go.
         """
         frames: dict[int, int] = {}
         pending: dict[int, int] = {}
-        for frame in _frames(self._log) if self._log is not None else ():
+        for frame in _read_log(self._log)[0] if self._log is not None else ():
             if frame.content_bytes != self.page_bytes:
                 break
             if frame.usable:
@@ -130,20 +130,14 @@ def is_short(path: Path) -> bool:
 
 
 def log_has_hole(path: Path) -> bool:
-    """Whether SQLite would silently stop in the middle of a log: committed frames follow.
+    """Whether SQLite would silently stop in the middle of a log: synced commits follow.
 
-    A torn end, as a power cut leaves it, is no hole. Reads the whole log, 1 MB at most in
-    about 0.1 s; after an orderly end there is none.
+    Reads the whole log, 1 MB at most in about 0.1 s; after an orderly end there is none.
     """
     if not path.exists():
         return False
     with path.open("rb") as log:
-        hole = False
-        for frame in _frames(log):
-            hole |= not frame.usable
-            if hole and frame.usable and frame.commits:
-                return True
-    return False
+        return _read_log(log)[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +147,23 @@ class _Frame:
     content_bytes: int
     commits: bool
     usable: bool
+
+
+def _read_log(log: IO[bytes]) -> tuple[list[_Frame], bool]:
+    """The frames to take, and whether there is damage among them.
+
+    A power cut leaves of the one transaction that was not synced any of its frames, in any
+    order that the disk chose: then SQLite, which ends at the first that is not there, has all
+    that a commit had returned for, and what lies behind must not replace it. Where more than
+    that transaction's own commit follows, what is missing was synced once.
+    """
+    frames = list(_frames(log))
+    hole = next((index for index, frame in enumerate(frames) if not frame.usable), len(frames))
+    behind = [frame for frame in frames[hole:] if frame.usable]
+    commits = [index for index, frame in enumerate(behind) if frame.commits]
+    if not commits or commits == [len(behind) - 1]:
+        return frames[:hole], False
+    return frames, True
 
 
 def _frames(log: IO[bytes]) -> Iterator[_Frame]:

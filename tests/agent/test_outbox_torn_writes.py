@@ -21,13 +21,15 @@ from agent.outbox.verify import verify
 from tests.fakes.disk_replay import Disk, read_log
 from tests.fakes.outbox_bench import RUN, Bench
 
-pytestmark = pytest.mark.needs("gcc")
-
 ROOT = Path(__file__).resolve().parents[2]
 EVERY = os.environ.get("MILEPOST_FULL") == "1"
+
+pytestmark = [pytest.mark.needs("gcc"), pytest.mark.timeout(3_600 if EVERY else 240)]
+
 POINTS = 60
 STRIDE = 29
 PAGE = 4096
+LOG_SYNCED = ("S", "outbox.db-wal")
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +111,31 @@ def test_a_power_cut_at_any_write_keeps_what_a_commit_had_returned_for(shim, tmp
         assert kept_files(left / "outbox.db") == [], what
         most = max(most, len(found))
     assert most > 60
+
+
+def test_what_lies_behind_a_gap_in_the_last_commit_replaces_nothing(shim, tmp_path):
+    """The disk wrote the commit's last frames and not its first ones: they are not taken."""
+    work, empty = tmp_path / "work", tmp_path / "empty"
+    work.mkdir()
+    empty.mkdir()
+    shim("record", "drive", work)
+    changes = read_log(work / "disk.log")
+    syncs = [number for number, one in enumerate(changes) if (one.kind, one.name) == LOG_SYNCED]
+    assert len(syncs) > 5
+    disk, chance = Disk(empty), random.Random(7)
+    for number, change in enumerate(changes):
+        if number in syncs if EVERY else number in syncs[2:7]:
+            for turn in range(40 if EVERY else 8):
+                left = tmp_path / f"{number}-{turn}"
+                disk.leave(left, "some", chance)
+                bench = Bench(left, run_id="00000003")
+                found = {sequence for _, sequence in there(bench)}
+                bench.outbox.close()
+                durable = set(disk.marked.get("durable", []))
+                assert durable - set(disk.marked.get("acknowledged", [])) <= found, left.name
+                assert kept_files(left / "outbox.db") == [], left.name
+                shutil.rmtree(left)
+        disk.apply(change)
 
 
 @pytest.fixture

@@ -584,19 +584,22 @@ def test_a_user_without_rights_gets_what_can_be_seen_and_no_traceback():
 
 
 def test_an_area_that_hangs_or_breaks_does_not_hold_the_others(board, monkeypatch):
-    class Hangs:
+    class Well:
+        check = staticmethod(can_bus.check)
+
+        @staticmethod
+        def gather(_):
+            return can_listen.Facts(())
+
+    class Hangs(Well):
         @staticmethod
         def gather(_):
             threading.Event().wait(600)
 
-    class Breaks:
+    class Breaks(Well):
         @staticmethod
         def gather(_):
             raise ZeroDivisionError
-
-    class Well:
-        gather = staticmethod(lambda _: can_listen.Facts(()))
-        check = staticmethod(can_bus.check)
 
     looked_at = {
         "hangs": Area("hangs", "", Hangs),

@@ -143,7 +143,8 @@ class SystemClock:
         with self._lock:
             self._look_at_system(self._monotonic_s())
             believed = self._trusted.observe_fix(fix_time, received_s)
-            trusted = self._trusted.base().quality is TimeQuality.GPS
+            # a base of an earlier process is none that this one's fixes could have left
+            trusted = self._trusted.follows_fixes
             changed = trusted and (believed is None) != self._distrusted
             self._distrusted = trusted and believed is None
         if changed and believed is None:

@@ -119,6 +119,11 @@ class TrustedTime:
         """What turns monotonic time into UTC."""
         return self._base
 
+    @property
+    def follows_fixes(self) -> bool:
+        """Whether the base is one that fixes have given since the start."""
+        return self._base.quality is TimeQuality.GPS and self._fixes.last_s is not None
+
     def _gps_is_fresh(self, now_s: float) -> bool:
         last_s = self._fixes.last_s
         return last_s is not None and now_s - last_s <= GPS_HOLD_S

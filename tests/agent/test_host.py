@@ -16,13 +16,14 @@ BOOT_1970 = datetime(1970, 1, 1, tzinfo=UTC)
 class Board:
     """A board whose clocks a test sets."""
 
-    def __init__(self, *, system=NOON, synchronised=False):
+    def __init__(self, *, system=NOON, synchronised=False, kept=None):
         self.now_s, self.system, self.synchronised = 50.0, system, synchronised
         self.asked = 0
         self.clock = SystemClock(
             monotonic_s=lambda: self.now_s,
             system_utc=lambda: self.system,
             kernel_is_synchronised=self.ask_kernel,
+            kept=kept,
         )
 
     def ask_kernel(self):
@@ -83,6 +84,14 @@ def test_a_time_of_gps_that_is_not_believed_is_logged_once_and_so_is_the_end_of_
     assert len(told) == 2
     assert told[0] == "GPS says 2080-01-01T00:00:00+00:00, which cannot be; its time is not used"
     assert told[1] == "GPS time is plausible again"
+
+
+def test_the_first_fixes_after_a_restart_are_not_called_impossible(caplog):
+    caplog.set_level(logging.INFO)
+    board = Board(system=BOOT_1970, kept=TimeBase(NOON - timedelta(seconds=50), TimeQuality.GPS))
+    assert board.clock.quality() is TimeQuality.GPS
+    assert board.fixes(NOON) is not None
+    assert [record.message for record in caplog.records if "GPS" in record.message] == []
 
 
 def test_the_real_host_answers():

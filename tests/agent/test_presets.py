@@ -18,6 +18,7 @@ from click.testing import CliRunner
 from agent.cli import cli
 from agent.config import load
 from agent.preset import presets
+from agent.sources.can_setup import load_signal_map
 from simulator.can_log import CanLog
 from simulator.can_player import CanPlayer
 from simulator.demo.bus import new_bus
@@ -32,6 +33,7 @@ from simulator.synth.profiles import profile_path
 from simulator.toml_text import toml_text
 from simulator.trace import read_trace
 from tests.conftest import ROOT
+from tests.fakes.can_frames import frames_of
 from tests.fakes.pki import Pki
 
 NAMES = [preset.name for preset in presets()]
@@ -303,6 +305,37 @@ def differences(expected, sample):
             else sample.get(field) != wanted
         )
     }
+
+
+@pytest.mark.needs_traces
+def test_the_truck_preset_reads_a_recorded_truck(tmp_path, traces):
+    """Another maker's, standing with its engine off; it sends five of the nine groups."""
+    assert init(tmp_path, "truck-j1939").exit_code == 0
+    (bus,) = load(tmp_path / "agent.toml").can
+    signals = load_signal_map(bus)
+    database = cantools.database.load_file(bus.dbc[0], frame_id_mask=0x1FFF_FF00)
+    expected = {}
+    for at_s, frame in frames_of(traces / "can" / "dev02_truck_j1939_idle.candump"):
+        signals.take([frame], at_s)
+        try:
+            message = database.get_message_by_frame_id(frame[0] & 0x1FFF_FFFF)
+        except KeyError:
+            continue
+        for name, value in message.decode(frame[2]).items():
+            expected[f"{message.name}.{name}"] = value
+    seen = signals.read(at_s)
+    for field, entries in bus.signals.items():
+        (entry,) = entries
+        value = expected.get(entry.signal)
+        if value is None or value > entry.max:
+            assert field not in seen, (field, "not sent, or not available")
+        else:
+            assert seen[field] == value
+    assert seen["motion.speed_kmh"] == 0
+    assert seen["vehicle_status.in_use"] is False
+    assert 50 < seen["signals.coolant_degc"] < 120
+    assert seen["signals.engine_hours"] == pytest.approx(219.2)
+    assert not {"signals.brake_switch", "signals.parking_brake"} & seen.keys(), "not available"
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -128,9 +128,12 @@ def _no_single_signal(
 ) -> DbcError:
     files = ", ".join(str(path) for path in dbc)
     if matches:
-        owners = " or ".join(f'"{table.message}.{table.name}"' for table in matches[:5])
+        owners = list(dict.fromkeys(f'"{table.message}.{table.name}"' for table in matches[:5]))
         return DbcError(
-            f'{files}: {len(matches)} messages have a signal "{name}"', hint=f"Write {owners}."
+            f'{files}: {len(matches)} messages have a signal "{name}"',
+            hint=f"Write {' or '.join(owners)}."
+            if len(owners) > 1
+            else f"They differ in where or how {owners[0]} stands: leave one of them out.",
         )
     left_out = [note for note in notes if note.missing.intersection(name.split("."))]
     if left_out:

@@ -214,6 +214,67 @@ def test_a_named_value_is_not_taken_for_a_measurement(dbc):
     assert signals.read(0.0) == {"battery.percent": 5, "signals.state": 5}
 
 
+def test_not_available_is_absent_for_a_flag_and_for_codes_too(dbc):
+    signals = make_map(
+        {"battery.charging": "State", "diagnostics.error_codes": ["State", "Fault1"]}, dbc
+    )
+    signals.take([frame(256, [0, 0, 0, 7, 0, 0, 0, 0])], 0.0)
+    assert signals.read(0.0) == {}
+    signals.take([frame(256, [0, 0, 0, 1, 0, 0, 0, 0]), frame(258, [0, 1] + [0] * 6)], 0.0)
+    assert signals.read(0.0) == {
+        "battery.charging": True,
+        "diagnostics.error_codes": ("Charging", "Fault1"),
+    }
+
+
+def test_raw_values_that_the_config_calls_not_available_are_absent(dbc):
+    percent = {"signal": "Pack.Percent", "not_available_raw": [254, 255]}
+    signals = make_map({"battery.percent": percent}, dbc)
+    for raw, values in ((253, {"battery.percent": 126.5}), (254, {}), (255, {})):
+        signals.take([frame(256, [raw] + [0] * 7)], 0.0)
+        assert signals.read(0.0) == values
+
+
+def test_a_signal_named_invalid_of_one_bit_is_a_state(tmp_path):
+    path = tmp_path / "gps.dbc"
+    path.write_text(
+        HAND_MADE.replace(
+            "VAL_ 258 Fault2", 'VAL_ 256 Valid 0 "Invalid" 1 "Valid";\nVAL_ 258 Fault2'
+        )
+    )
+    signals = make_map({"signals.valid": "Valid"}, path)
+    signals.take([frame(256, bytes(8))], 0.0)
+    assert signals.read(0.0) == {"signals.valid": "Invalid"}
+
+
+def test_the_same_message_in_two_files_is_no_ambiguity(dbc):
+    copy = dbc.with_name("copy.dbc")
+    copy.write_text(HAND_MADE)
+    assert make_map({"battery.percent": "Pack.Percent"}, dbc, copy).filters()
+    copy.write_text(HAND_MADE.replace("(0.5,0)", "(0.25,0)"))
+    with pytest.raises(DbcError, match="2 messages have a signal") as caught:
+        make_map({"battery.percent": "Pack.Percent"}, dbc, copy)
+    assert "leave one of them out" in caught.value.hint
+
+
+def test_two_messages_of_one_id_and_of_different_lengths_are_both_read(tmp_path):
+    path = tmp_path / "twice.dbc"
+    path.write_text(
+        'VERSION ""\nBU_: E\nBO_ 256 Short: 2 E\n SG_ A : 7|16@0+ (1,0) [0|0] "" E\n'
+        'BO_ 256 Long: 4 E\n SG_ B : 23|16@0+ (1,0) [0|0] "" E\n'
+    )
+    signals = make_map({"signals.a": "A", "signals.b": "B"}, path)
+    signals.take([frame(256, [1, 2])], 0.0)
+    assert signals.read(0.0) == {"signals.a": 0x0102}
+    signals.take([frame(256, [3, 4, 5, 6])], 0.0)
+    assert signals.read(0.0) == {"signals.a": 0x0304, "signals.b": 0x0506}
+
+
+def test_options_of_python_can_are_refused_where_it_is_not_used(dbc):
+    with pytest.raises(ValueError, match="options are python-can's"):
+        make_map({"signals.x": "State"}, dbc, interface="socketcan", options={"fd": True})
+
+
 def test_error_codes_are_the_signals_that_are_not_zero(dbc):
     signals = make_map({"diagnostics.error_codes": ["Fault1", "Fault2"]}, dbc)
     assert signals.read(0.0) == {}

@@ -204,11 +204,14 @@ def test_a_gpsd_without_a_receiver_is_told_where_to_name_it(board, free_port):
     try:
         wait_for_port(port)
         found = board.find(gps)
+        told = board.run("--only", "gps")
     finally:
         daemon.terminate()
         daemon.wait(10)
     assert set(found) == {"gps-no-receiver"}
     assert "/etc/default/gpsd" in found["gps-no-receiver"].command
+    assert "gpsd has no receiver" in told.stdout
+    assert told.stderr == ""
 
 
 def test_no_gpsd_and_a_server_that_is_none_are_told_apart(board, free_port):

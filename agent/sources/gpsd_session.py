@@ -54,6 +54,7 @@ class GpsdSession:
         """Whether the newest report only repeated a fix."""
         self.antenna: str | None = None
         """``OK``, ``OPEN`` or ``SHORT``, as the only receiver said last."""
+        self.sentences = 0
         self._settings = settings
         self._choice = choice
         self._first_cycles_s = first_cycles_s
@@ -78,9 +79,8 @@ class GpsdSession:
                 received = self._take(report, now_s)
                 if received is not None:
                     yield received
-            elif b"TXT," in line[:8] and len(self._receivers) == 1:
-                # a sentence does not say which receiver it is of
-                self.antenna = antenna.word_in(line.decode("latin-1")) or self.antenna
+            elif line.startswith(b"$"):
+                self._take_sentence(line)
         if len(self._buffer) > MAX_LINE_BYTES or self._unheard_bytes > MAX_UNHEARD_BYTES:
             raise GpsLostError(Cause.UNREACHABLE, "what answers there is not gpsd")
 
@@ -122,6 +122,7 @@ class GpsdSession:
                 for one in list(self._receivers.values())
             ],
             "antenna": self.antenna,
+            "sentences": self.sentences,
         }
 
     def _take(self, report: Report, now_s: float) -> FixReceived | None:
@@ -139,6 +140,12 @@ class GpsdSession:
             case "ERROR":
                 _log.debug("gpsd says: %s", report.get("message"))
         return None
+
+    def _take_sentence(self, line: bytes) -> None:
+        self.sentences += 1
+        # a sentence does not say which receiver it is of
+        if b"TXT," in line[:8] and len(self._receivers) == 1:
+            self.antenna = antenna.word_in(line.decode("latin-1")) or self.antenna
 
     def _take_tpv(self, tpv: Report, now_s: float) -> FixReceived | None:
         path = path_of(tpv)

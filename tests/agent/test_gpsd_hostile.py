@@ -2,6 +2,7 @@
 
 import threading
 import time
+from contextlib import contextmanager
 
 import pytest
 
@@ -20,14 +21,31 @@ def server():
         yield server
 
 
+@contextmanager
+def source_of(server, silent_after_s):
+    inbox = Inbox()
+    settings = GpsSettings(port=server.port, silent_after_s=silent_after_s)
+    source = GpsdSource(settings, inbox, SystemClock())
+    source.start()
+    try:
+        server.wait_for_client()
+        yield inbox
+    finally:
+        source.stop()
+
+
 @pytest.fixture
 def source(server):
-    inbox = Inbox()
-    source = GpsdSource(GpsSettings(port=server.port, silent_after_s=1.0), inbox, SystemClock())
-    source.start()
-    server.wait_for_client()
-    yield inbox
-    source.stop()
+    """The inbox of a source that waits long for a receiver's word."""
+    with source_of(server, 60.0) as inbox:
+        yield inbox
+
+
+@pytest.fixture
+def impatient(server):
+    """The inbox of one that waits for a second."""
+    with source_of(server, 1.0) as inbox:
+        yield inbox
 
 
 def flood(server, piece, pause_s=0.0):
@@ -88,11 +106,11 @@ def test_a_flood_of_what_is_no_fix_is_hung_up_on(server, source, piece):
     assert comes_back(server, source)
 
 
-def test_a_server_that_says_a_byte_now_and_then_is_silent(server, source):
+def test_a_server_that_says_a_byte_now_and_then_is_silent(server, impatient):
     thread = flood(server, b"{", pause_s=0.1)
-    assert take(source, SourceChanged, 30).reason == "gpsd has no receiver"
+    assert take(impatient, SourceChanged, 30).reason == "gpsd has no receiver"
     thread.join(20)
-    assert comes_back(server, source)
+    assert comes_back(server, impatient)
 
 
 def test_reports_with_anything_in_them_do_not_end_the_session(server, source):
@@ -106,7 +124,9 @@ def test_reports_with_anything_in_them_do_not_end_the_session(server, source):
     assert server.connections == 1
 
 
-def test_a_server_that_takes_connections_and_says_nothing_is_left_and_tried_again(server, source):
-    assert "gpsd has no receiver" in take(source, SourceChanged, 20).reason
+def test_a_server_that_takes_connections_and_says_nothing_is_left_and_tried_again(
+    server, impatient
+):
+    assert "gpsd has no receiver" in take(impatient, SourceChanged, 20).reason
     wait_until(lambda: server.connections >= 3)
-    assert source.get(0) is None, "told once"
+    assert impatient.get(0) is None, "told once"

@@ -38,20 +38,8 @@ class Job:
     free_port: Callable[[], int]
 
 
-class CountingInbox(Inbox):
-    """Without a bound that a whole log would reach; counts what it was given."""
-
-    def __init__(self):
-        super().__init__(limit=1_000_000)
-        self.taken = 0
-
-    def put(self, item):
-        self.taken += 1
-        super().put(item)
-
-
 @contextmanager
-def through_gpsd(job: Job, inbox: CountingInbox):
+def through_gpsd(job: Job, inbox: Inbox):
     """The real daemon."""
     with TcpFedGpsd(job.free_port()) as gpsd:
         source = GpsdSource(GpsSettings(port=gpsd.port), inbox, SystemClock())
@@ -59,14 +47,14 @@ def through_gpsd(job: Job, inbox: CountingInbox):
         try:
             # who watches too late misses the first epochs
             wait_until(lambda: source.account()["receivers"])
-            feed_no_faster_than_read(gpsd, job.log, inbox)
+            feed_no_faster_than_read(gpsd, job.log, source)
             yield
         finally:
             source.stop()
 
 
 @contextmanager
-def through_simulator(job: Job, inbox: CountingInbox):
+def through_simulator(job: Job, inbox: Inbox):
     """The simulator's server, a hundred times as fast as any receiver."""
     path = job.folder / job.name
     path.write_bytes(job.log)
@@ -83,20 +71,20 @@ def through_simulator(job: Job, inbox: CountingInbox):
             server.stop()
 
 
-def feed_no_faster_than_read(gpsd, log, inbox, lines_at_once=200):
+def feed_no_faster_than_read(gpsd, log, source, lines_at_once=100, lines_ahead=300):
     """A client that lags behind is dropped by gpsd, and this is faster than any receiver."""
     lines = log.splitlines(keepends=True)
+    fed = 0
     for start in range(0, len(lines), lines_at_once):
-        before = inbox.taken
-        gpsd.feed(b"".join(lines[start : start + lines_at_once]))
-        # where there is no fix nothing is put
-        deadline = time.monotonic() + 0.3
-        while inbox.taken < before + lines_at_once // 50 and time.monotonic() < deadline:
-            time.sleep(0.001)
+        chunk = lines[start : start + lines_at_once]
+        gpsd.feed(b"".join(chunk))
+        fed += sum(line.startswith(b"$") for line in chunk)
+        # gpsd passes each sound sentence on
+        wait_until(lambda fed=fed: fed - source.account().get("sentences", 0) < lines_ahead, 60)
 
 
 @contextmanager
-def through_serial(job: Job, inbox: CountingInbox):
+def through_serial(job: Job, inbox: Inbox):
     """A serial port that the simulator speaks on, as fast as it is read."""
     path = job.folder / job.name
     path.write_bytes(job.log)
@@ -128,7 +116,7 @@ WAYS = {"gpsd": through_gpsd, "simulator": through_simulator, "serial": through_
 def fixes_of(way, job: Job) -> list[Fix]:
     """What the agent makes of a log: one fix an epoch, complete, in the order of arrival."""
     marked = Job(job.name, job.log + _the_end(job.log), job.folder, job.free_port)
-    inbox = CountingInbox()
+    inbox = Inbox(limit=1_000_000)
     fixes: list[Fix] = []
     with WAYS[way](marked, inbox):
         deadline = time.monotonic() + 60

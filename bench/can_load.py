@@ -27,7 +27,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -221,28 +221,36 @@ def load(sends: list[Callable[[bytes], Any]], stopping: threading.Event) -> None
         time.sleep(TICK_S)
 
 
-def _senders(options: argparse.Namespace) -> list[Callable[[bytes], Any]]:
+@contextmanager
+def opened_senders(options: argparse.Namespace) -> Iterator[list[Callable[[bytes], Any]]]:
+    """A way to send on each bus."""
     channels = options.channels.split(",")
-    if options.interface == "socketcan":
-        sockets = []
-        for channel in channels:
-            opened = socket.socket(socket.AF_CAN, socket.SOCK_RAW, socket.CAN_RAW)
-            opened.bind((channel,))
-            sockets.append(opened)
-        return [opened.send for opened in sockets]
-    import can  # noqa: PLC0415  as above
+    with ExitStack() as opened:
+        if options.interface == "socketcan":
+            sockets = [
+                opened.enter_context(socket.socket(socket.AF_CAN, socket.SOCK_RAW, socket.CAN_RAW))
+                for _ in channels
+            ]
+            for one, channel in zip(sockets, channels, strict=True):
+                one.bind((channel,))
+            yield [one.send for one in sockets]
+            return
+        import can  # noqa: PLC0415  as above
 
-    def sender(bus: can.BusABC) -> Callable[[bytes], Any]:
-        def send(frame: bytes) -> None:
-            identifier, _, data = FRAME.unpack(frame)
-            bus.send(can.Message(arbitration_id=identifier, is_extended_id=False, data=data))
+        def sender(bus: can.BusABC) -> Callable[[bytes], Any]:
+            def send(frame: bytes) -> None:
+                identifier, _, data = FRAME.unpack(frame)
+                bus.send(can.Message(arbitration_id=identifier, is_extended_id=False, data=data))
 
-        return send
+            return send
 
-    return [
-        sender(can.Bus(interface=options.interface, channel=channel, **_bus_options(options)))
-        for channel in channels
-    ]
+        more = _bus_options(options)
+        yield [
+            sender(
+                opened.enter_context(can.Bus(interface=options.interface, channel=channel, **more))
+            )
+            for channel in channels
+        ]
 
 
 def run_under_load(
@@ -250,7 +258,10 @@ def run_under_load(
 ) -> dict[str, float]:
     """One contender, from start to figures."""
     stopping = threading.Event()
-    with datagram_pairs(2 if options.interface == "datagrams" else 0) as pairs:
+    with ExitStack() as opened:
+        pairs = []
+        if options.interface == "datagrams":
+            pairs = opened.enter_context(datagram_pairs(2))
         ours = [theirs.fileno() for _, theirs in pairs]
         channels = ",".join(map(str, ours)) or options.channels
         arguments = ["--role", role, "--dbc", str(dbc), "--interface", options.interface]
@@ -264,7 +275,8 @@ def run_under_load(
         if child.stdout is None or child.stdout.readline() != "ready\n":
             raise SystemExit(f"the contender {role} did not start")
         sends: list[Callable[[bytes], Any]] = [mine.send for mine, _ in pairs]
-        sending = threading.Thread(target=load, args=(sends or _senders(options), stopping))
+        sends = sends or opened.enter_context(opened_senders(options))
+        sending = threading.Thread(target=load, args=(sends, stopping))
         sending.start()
         printed, _ = child.communicate(timeout=options.seconds + 60)
         stopping.set()

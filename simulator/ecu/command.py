@@ -106,6 +106,17 @@ def _on_a_bus(command: Command) -> Command:
     return command
 
 
+def _codes(flag: str, name: str, says: str) -> Callable[[Command], Command]:
+    return click.option(
+        flag,
+        name,
+        type=_parsed(parse_code),
+        multiple=True,
+        metavar="CODE",
+        help=f"{says} Repeatable.",
+    )
+
+
 @click.group()
 def ecu() -> None:
     """ECUs that answer OBD-II and UDS, or broadcast J1939, on any CAN bus."""
@@ -127,9 +138,9 @@ def ecu() -> None:
     show_default=True,
     help="How many answer; those after the first know the coolant and the supply voltage only.",
 )
-@click.option("--dtc", "stored", type=_parsed(parse_code), multiple=True, help="Stored, P0301.")
-@click.option("--pending", type=_parsed(parse_code), multiple=True, help="Pending trouble code.")
-@click.option("--permanent", type=_parsed(parse_code), multiple=True, help="Permanent one.")
+@_codes("--dtc", "stored", "A stored trouble code, e.g. P0301.")
+@_codes("--pending", "pending", "A pending one.")
+@_codes("--permanent", "permanent", "A permanent one.")
 @click.option(
     "--slow",
     "answer_after_s",

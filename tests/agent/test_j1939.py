@@ -65,7 +65,7 @@ def test_messages_of_two_sources_may_come_in_any_mixture():
     [
         (lambda one: take(one, 0, frames.TRANSPORT_DATA, b"\x03zzzzzzz"), "wrong_sequence"),
         (lambda one: take(one, 0, frames.TRANSPORT_DATA, b"\x011234567"), "wrong_sequence"),
-        (lambda one: take(one, 0, frames.TRANSPORT_DATA, b"\x02zzzzzzz", 2.0), "timeout"),
+        (lambda one: take(one, 0, frames.TRANSPORT_DATA, b"\x02zzzzzzz", 4.0), "timeout"),
         (lambda one: take(one, 0, frames.TRANSPORT, announce(10, 2)), "interrupted"),
         (lambda one: take(one, 0, frames.TRANSPORT, b"\xff" + announce(10, 2)[1:]), "interrupted"),
     ],
@@ -76,9 +76,9 @@ def test_a_disturbed_message_is_given_up_and_the_next_one_is_whole(disturb, reas
     take(receiver, 0, frames.TRANSPORT_DATA, b"\x01abcdefg")
     assert disturb(receiver) is None
     assert receiver.given_up == {reason: 1}
-    take(receiver, 0, frames.TRANSPORT, announce(9, 2), 3.0)
-    take(receiver, 0, frames.TRANSPORT_DATA, b"\x011234567", 3.0)
-    assert take(receiver, 0, frames.TRANSPORT_DATA, b"\x0289\xff\xff\xff\xff\xff", 3.0) == (
+    take(receiver, 0, frames.TRANSPORT, announce(9, 2), 5.0)
+    take(receiver, 0, frames.TRANSPORT_DATA, b"\x011234567", 5.0)
+    assert take(receiver, 0, frames.TRANSPORT_DATA, b"\x0289\xff\xff\xff\xff\xff", 5.0) == (
         frames.DM1,
         b"123456789",
     )
@@ -294,6 +294,38 @@ def test_faults_are_held_while_the_bus_sleeps(scene):
     assert scene.codes(source) == ("SPN 110 FMI 3",)
 
 
+def test_the_kernels_filters_let_through_what_is_taken_and_nothing_else(scene, monkeypatch):
+    real = can.Bus
+    filtered = []
+
+    def open_bus(interface, **options):
+        bus = real(interface="virtual", **options)
+        if interface == "socketcan":
+            filtered.append(bus)
+        return bus
+
+    monkeypatch.setattr(can, "Bus", open_bus)
+    source = scene.source(interface="socketcan")
+    wait_for(lambda: filtered and filtered[0].filters, "open")
+    (bus,) = filtered
+    for frame_id, passes in {
+        0x0CF00400: True,
+        0x18FECA0B: True,
+        0x1CECFF21: True,
+        0x1CEBFF21: True,
+        0x18FEE500: True,
+        0x18FEEC00: True,
+        0x18EEFFF9: True,
+        0x18FEF100: False,
+        0x18EC0021: False,
+        0x19FECA00: False,  # the other data page
+    }.items():
+        message = can.Message(arbitration_id=frame_id, data=bytes(8), is_extended_id=True)
+        assert bus._matches_filters(message) is passes, hex(frame_id)
+    scene.truck(faults=[peer.Fault(110, 3), peer.Fault(100, 1)])
+    wait_for(lambda: len(scene.codes(source) or ()) == 2, "both faults")
+
+
 def test_only_the_configured_addresses_count(scene):
     scene.truck(faults=[peer.Fault(110, 3)])
     scene.truck(address=11, faults=[peer.Fault(639, 9)])
@@ -337,9 +369,25 @@ def test_an_address_that_belongs_to_another_is_a_fault_and_nothing_is_asked(scen
     assert changes == [
         (False, "another node has the address 249: set j1939.address"),
     ]
+    without_address = wait_for(lambda: other.recv(0.2), "it says so")
+    while without_address.arbitration_id != 0x18EEFFFE:
+        without_address = other.recv(5)
     time.sleep(0.6)
     assert truck.requests == 0
-    assert source.account()["frames_sent"] == 1
+    assert source.account()["frames_sent"] == 2
+
+
+def test_who_asks_for_addresses_is_told_ours_if_we_have_one(scene):
+    scene.truck()
+    other = scene.bus()
+    asking = scene.source(requests=["vin"])
+    wait_for(lambda: asking.account()["frames_sent"] == 2, "claimed and asked")
+    ask = bytes.fromhex("00EE00")
+    for frame_id in (0x18EAFF33, 0x18EAF933, 0x18EA0033):
+        other.send(can.Message(arbitration_id=frame_id, data=ask, is_extended_id=True))
+    wait_for(lambda: asking.account()["frames_sent"] == 4, "told twice")
+    time.sleep(0.3)
+    assert asking.account()["frames_sent"] == 4, "what went to another is not answered"
 
 
 def test_bus_off_is_told_once_and_the_source_comes_back_by_itself(scene):

@@ -357,7 +357,7 @@ def drain(made, now_s=0.0, answers=lambda request: []):
         if given:
             made.answered(question, given, now_s)
         else:
-            made.missed(question)
+            made.missed(question, now_s)
     return asked
 
 
@@ -462,6 +462,18 @@ def test_values_go_stale_and_codes_and_the_vin_are_held():
     assert readings.received_s("motion.speed_kmh") == 0
 
 
+def test_a_reading_of_codes_that_got_lost_is_made_up_for_soon():
+    made, readings = questions(preset="none", dtc_modes=["stored"], vin=False)
+    drain(made, answers=answering({0: "00000000"}))
+    codes_at = [
+        now_s
+        for now_s in range(1, 140)
+        for _ in drain(made, now_s, lambda request: [Answer(0x7E8, b"\x00")])
+    ]
+    assert codes_at == [5, 65, 125]
+    assert readings.read(0) == {"diagnostics.error_codes": ()}
+
+
 def test_a_part_of_the_bitmap_that_got_no_answer_is_asked_for_again():
     made, _ = questions(
         preset="none", pids={"diagnostics.odometer_km": 0xA6}, dtc_modes=[], vin=False
@@ -469,7 +481,7 @@ def test_a_part_of_the_bitmap_that_got_no_answer_is_asked_for_again():
     made.answered(Discover(), [Answer(0x7E8, bytes.fromhex("00000001"))], 0)
     assert made.next()[0] == Supported(0x7E8, 0x20)
     made.request(Supported(0x7E8, 0x20), 0)
-    made.missed(Supported(0x7E8, 0x20))
+    made.missed(Supported(0x7E8, 0x20), 0)
     assert made.next() == (Supported(0x7E8, 0x20), 5)
 
 

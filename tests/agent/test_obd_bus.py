@@ -123,6 +123,53 @@ def test_values_codes_and_vin_of_a_running_engine_arrive_as_contract_fields(benc
     assert bench.changes() == []
 
 
+@pytest.fixture
+def filtering(monkeypatch):
+    """What asks for SocketCAN gets a bus that filters as the kernel would; the filters set."""
+    filters = []
+    real = can.Bus
+
+    def open_bus(interface, channel, **options):
+        assert interface == "socketcan"
+        bus = real(interface="virtual", channel=channel, **options)
+        set_filters = bus.set_filters
+        monkeypatch.setattr(
+            bus, "set_filters", lambda wanted: filters.append(wanted) or set_filters(wanted)
+        )
+        return bus
+
+    def by_interface(**options):
+        chosen = open_bus if options["interface"] == "socketcan" else real
+        return chosen(**options)
+
+    monkeypatch.setattr(can, "Bus", by_interface)
+    return filters
+
+
+@pytest.mark.parametrize("ids", ["11bit", "29bit"])
+def test_behind_the_kernels_filters_only_answers_pass_and_other_traffic_is_still_noticed(
+    bench, filtering, ids
+):
+    extended = ids == "29bit"
+    bench.ecu(engine=DRIVING, extended=extended)
+    uds = {"request_id": 0x7E1, "response_id": 0x7E9}
+    source = bench.source(ids=ids, interface="socketcan", uds=[] if extended else [uds])
+    wait_for(
+        lambda: len(bench.read(source)) >= 8 and "signals.vin" in bench.read(source), "all values"
+    )
+    answers = (
+        [{"can_id": 0x18DAF100, "can_mask": 0x1FFFFF00, "extended": True}]
+        if extended
+        else [
+            {"can_id": 0x7E8, "can_mask": 0x7F8, "extended": False},
+            {"can_id": 0x7E9, "can_mask": 0x7FF, "extended": False},
+        ]
+    )
+    assert filtering[0] == answers
+    assert None in filtering, "opened to look for traffic"
+    assert source.account()["reason"] in {"bus_awake", "engine_runs"}
+
+
 SPEED_ONLY = {
     "preset": "none",
     "pids": {"motion.speed_kmh": {"pid": 0x0D, "interval_s": 0.2}},

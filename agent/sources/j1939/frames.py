@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from typing import Final
 
 EVERYONE: Final = 0xFF
+NOBODY: Final = 0xFE
+"""The source of a node without an address."""
+
 FIRST_BROADCAST_FORMAT: Final = 0xF0
 """PDU2: from here on the second byte of the id belongs to the group."""
 

@@ -36,7 +36,7 @@ MOST_HOURS: Final = 0xFAFF_FFFF
 
 VIN_BYTES: Final = 17
 
-GROUPS: Final = (
+GROUPS: Final[tuple[int, ...]] = (
     frames.EEC1,  # tells that the engine's ECU is awake
     frames.DM1,
     frames.ENGINE_HOURS,
@@ -45,9 +45,6 @@ GROUPS: Final = (
     frames.TRANSPORT_DATA | frames.EVERYONE,
     frames.ADDRESS_CLAIMED | frames.EVERYONE,
 )
-
-TAKEN: Final = frozenset(frames.parse_id(group << 8).group for group in GROUPS)
-"""The same where no kernel filters."""
 
 REQUESTS: Final = {
     J1939Request.VIN: frames.VEHICLE_ID,
@@ -63,6 +60,12 @@ class J1939Source(BusWorker):
         self._j1939 = settings
         self._messages = BroadcastReceiver()
         self._claim = AddressClaim(settings.address, make_name(secrets.randbits(21)))
+        self._groups = GROUPS
+        if settings.requests:
+            # who has an address is asked for it
+            to_us = (frames.REQUEST | frames.EVERYONE, frames.REQUEST | settings.address)
+            self._groups = GROUPS + to_us
+        self._taken = frozenset(frames.parse_id(group << 8).group for group in self._groups)
         self._told_s: dict[int, float] = {}
         self._lamps: dict[int, dict[str, bool]] = {}
         self._heard_s: float | None = None
@@ -84,7 +87,7 @@ class J1939Source(BusWorker):
 
     def _work(self) -> None:
         self._claim.claimed_s = None
-        self._filter([(group << 8, frames.GROUP_MASK, True) for group in GROUPS])
+        self._filter([(group << 8, frames.GROUP_MASK, True) for group in self._groups])
         while not self._stopping.is_set():
             message = self._receive(WAIT_S)
             taken = 0
@@ -103,7 +106,7 @@ class J1939Source(BusWorker):
         if not message.is_extended_id:
             return
         header = frames.parse_id(message.arbitration_id)
-        if header.group not in TAKEN:
+        if header.group not in self._taken:
             return
         self.frames += 1
         now_s = self._heard_s = self._clock.monotonic_s()
@@ -116,6 +119,8 @@ class J1939Source(BusWorker):
                 self._understand(whole[0], header.source, whole[1], now_s)
         elif header.group == frames.ADDRESS_CLAIMED:
             self._hear_claim(header.source, data, now_s)
+        elif header.group == frames.REQUEST:
+            self._hear_request(header.destination, data, now_s)
         else:
             self._understand(header.group, header.source, data, now_s)
 
@@ -180,8 +185,20 @@ class J1939Source(BusWorker):
         if self._claim.contested(source, data):
             self._send_claim(now_s)
         elif self._claim.lost:
+            if source == self._j1939.address:
+                self._send_claim(now_s)
             self._lost(f"another node has the address {self._j1939.address}: set j1939.address")
 
+    def _hear_request(self, destination: int, data: bytes, now_s: float) -> None:
+        """Somebody asks who has which address; a node that has claimed one must say so."""
+        if destination not in {frames.EVERYONE, self._j1939.address}:
+            return
+        asked = int.from_bytes(data[:3], "little")
+        if asked == frames.ADDRESS_CLAIMED and self._claim.claimed_s is not None:
+            self._send_claim(now_s)
+
     def _send_claim(self, now_s: float) -> None:
-        frame_id = frames.make_id(frames.ADDRESS_CLAIMED, self._j1939.address)
+        """Claim the address; or, if it is lost, say that we have none."""
+        source = frames.NOBODY if self._claim.lost else self._j1939.address
+        frame_id = frames.make_id(frames.ADDRESS_CLAIMED, source)
         self._send(frame_id, self._claim.claim(now_s), extended=True)

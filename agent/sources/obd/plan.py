@@ -56,6 +56,12 @@ class Plan(Generic[Key]):
             missed = (now_s - entry.due_s) // entry.interval_s + 1
             entry.due_s += missed * entry.interval_s
 
+    def hasten(self, key: Key, due_s: float) -> None:
+        """Ask at this time already, if it would be later."""
+        entry = self._entries.get(key)
+        if entry is not None:
+            entry.due_s = min(entry.due_s, due_s)
+
     def settled(self, key: Key) -> None:
         """It was answered; what is asked once goes."""
         entry = self._entries.get(key)

@@ -17,7 +17,7 @@ from agent.sources.obd.plan import Plan
 from agent.sources.readings import Readings
 
 DISCOVER_S: Final = 5.0
-"""From one search for ECUs to the next, until one answers."""
+"""From one search for ECUs to the next, until one answers; and after any missed answer."""
 
 GIVE_UP_AFTER: Final = 3
 """Times that a question gets no answer while others do, after which it is left until the
@@ -145,12 +145,13 @@ class Questions:
                 data = bytes([services.READ_DTC, services.BY_STATUS_MASK, entry.status_mask])
                 return Request(data, addresses.uds(entry))
 
-    def missed(self, question: Question) -> None:
-        """Nobody answered."""
+    def missed(self, question: Question, now_s: float) -> None:
+        """Nobody answered: what is asked rarely is asked again soon."""
         count, answered_before = self._misses.get(question, (0, self._answered))
         self._misses[question] = count + 1, answered_before
         if count + 1 >= GIVE_UP_AFTER and self._answered > answered_before:
             self._plan.drop([question])
+        self._plan.hasten(question, now_s + DISCOVER_S)
 
     def answered(
         self, question: Question, answers: Sequence[services.Answer], now_s: float

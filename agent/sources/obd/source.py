@@ -191,7 +191,7 @@ class ObdSource(BusWorker):
         self.requests += 1
         if not answers:
             self._unanswered += 1
-            self._questions.missed(question)
+            self._questions.missed(question, now_s)
             if self._unanswered % SILENT_AFTER == 0:
                 self._ecus_fell_silent(now_s)
             return

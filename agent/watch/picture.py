@@ -164,6 +164,7 @@ def _budgets(budgets: Mapping[str, Any]) -> Text:
 def _buses(account: Mapping[str, Any], rates: Rates | None, height: int | None) -> Rows:
     rows: Rows = [(bus["channel"], _bus(bus, rates)) for bus in account.get("can", ())]
     rows += [(f"OBD {one['channel']}", _asked(one)) for one in account.get("obd", ())]
+    rows += [(f"J1939 {one['channel']}", _heard(one)) for one in account.get("j1939", ())]
     rows = rows or [("", _dim("no bus in the config"))]
     return _cut(rows, None if height is None else BUS_ROWS)
 
@@ -182,7 +183,12 @@ def _bus(bus: Mapping[str, Any], rates: Rates | None) -> Text:
 
 def _asked(obd: Mapping[str, Any]) -> Text:
     ecus = ", ".join(obd["ecus"]) or "no ECU yet"
-    return Text(f"{obd['state']}, {ecus}, {obd['answered']} of {obd['requests']} answered")
+    state = obd["state"] if obd["ecus"] else f"{obd['state']} ({obd['reason']})"
+    return Text(f"{state}, {ecus}, {obd['answered']} of {obd['requests']} answered")
+
+
+def _heard(j1939: Mapping[str, Any]) -> Text:
+    return Text(f"{j1939['frames']} frames, faults of {len(j1939['telling_faults'])} ECUs")
 
 
 def _events(account: Mapping[str, Any], limit: int) -> RenderableType:

@@ -113,6 +113,20 @@ def test_the_picture_fills_the_window_and_goes_no_further(size):
     assert any("more" in line for line in lines)
 
 
+def test_what_is_asked_and_heard_on_a_bus_is_told():
+    asked = {"channel": "can0", "state": "ask", "reason": "engine_runs", "ecus": ["7E8", "7E9"]}
+    asleep = asked | {"channel": "can1", "state": "listen", "reason": "bus_silent", "ecus": []}
+    account = ACCOUNT | {
+        "can": [],
+        "obd": [one | {"requests": 57, "answered": 56} for one in (asked, asleep)],
+        "j1939": [{"channel": "can2", "frames": 430, "telling_faults": [0, 11]}],
+    }
+    text = drawn(account, width=160, height=0)
+    assert "ask, 7E8, 7E9, 56 of 57 answered" in text
+    assert "listen (bus_silent), no ECU yet" in text
+    assert "430 frames, faults of 2 ECUs" in text
+
+
 def test_what_is_wrong_is_said():
     account = ACCOUNT | {
         "connected": False,

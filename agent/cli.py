@@ -73,7 +73,10 @@ Stop it with Ctrl-C or SIGTERM; it delivers what it can and keeps the rest.
 @config_option
 def run(config_file: Path) -> None:
     """Run the agent until it is stopped."""
-    from agent import config, logs  # noqa: PLC0415  --help and completion stay quick
+    from agent import memory  # noqa: PLC0415  --help and completion stay quick
+
+    memory.use_small_pages()  # before there is much of it
+    from agent import config, logs  # noqa: PLC0415  likewise
 
     try:
         settings = config.load(config_file)

@@ -94,6 +94,7 @@ class SlotTable:
         """Keep what is mapped, oldest first; gives back the controller's error reports."""
         slots_of = self._by_id.get
         errors: list[RawFrame] = []
+        mapped = kept = dropped = 0
         for frame in frames:
             identifier, length, data = frame
             slots = slots_of(identifier)
@@ -104,23 +105,23 @@ class SlotTable:
                 slots = self._slots_of(identifier)
             if not slots:
                 continue
-            self.frames += 1
+            mapped += 1
             for slot in slots:
                 if length < slot.message_bytes:
-                    self.dropped += 1
+                    dropped += 1
                     continue
                 if slot.selectors and not selected(slot.selectors, data[: slot.message_bytes]):
                     continue
                 slot.newest = (data, received_s)
-                self.kept += 1
-                if slot.history is not None:
-                    self._remember(slot.history, data)
+                kept += 1
+                history = slot.history
+                if history is not None:
+                    dropped += len(history) == HISTORY_LIMIT
+                    history.append(data)
+        self.frames += mapped
+        self.kept += kept
+        self.dropped += dropped
         return errors
-
-    def _remember(self, history: deque[bytes], data: bytes) -> None:
-        if len(history) == HISTORY_LIMIT:
-            self.dropped += 1
-        history.append(data)
 
     def _slots_of(self, identifier: int) -> tuple[Slot, ...]:
         if len(self._by_id) >= IDS_LIMIT:

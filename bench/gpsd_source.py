@@ -1,0 +1,112 @@
+"""What gpsd costs the agent: CPU and fixes of the source alone, beside the real daemon.
+
+``milepost-sim nmea`` plays the receiver on a pseudo terminal and gpsd reads it, each in a
+process of its own; this one holds the source, an inbox, and nothing else of the agent.
+
+    python bench/gpsd_source.py --json
+    python bench/gpsd_source.py --log drive-5hz.nmea --baud 115200
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import simulator
+from agent.config import GpsSettings
+from agent.host import SystemClock
+from agent.inputs import FixReceived, Inbox
+from agent.sources.gpsd import GpsdSource
+
+WARM_UP_S = 5.0
+
+
+def figures(gpsd: str, log: Path, baud: int, duration_s: float) -> dict[str, Any]:
+    """Measure for so long, after the first fixes."""
+    with tempfile.TemporaryDirectory() as folder, socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        taken.close()
+        Path(folder).chmod(0o755)
+        link = Path(folder) / "gps0"
+        command = [sys.executable, "-m", "simulator", "nmea", str(log), "--link", str(link)]
+        receiver = subprocess.Popen(
+            [*command, "--baud", str(baud), "--loop"],
+            stdout=subprocess.PIPE,
+            cwd=Path(simulator.__file__).parent.parent,
+        )
+        assert receiver.stdout is not None
+        receiver.stdout.readline()
+        daemon = subprocess.Popen(
+            [gpsd, "-N", "-n", "-b", "-s", str(baud), "-S", str(port), str(link)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        inbox = Inbox()
+        source = GpsdSource(GpsSettings(port=port), inbox, SystemClock())
+        source.start()
+        try:
+            while not isinstance(inbox.get(1.0), FixReceived):
+                pass
+            take_fixes(inbox, WARM_UP_S)
+            cpu_s, begun_s = time.process_time(), time.monotonic()
+            sentences = source.account()["sentences"]
+            fixes = take_fixes(inbox, duration_s)
+            spent_s, lasted_s = time.process_time() - cpu_s, time.monotonic() - begun_s
+            sentences = source.account()["sentences"] - sentences
+        finally:
+            source.stop()
+            for process in daemon, receiver:
+                process.terminate()
+                process.wait(10)
+    return {
+        "benchmark": "gpsd_source",
+        "log": log.name,
+        "baud": baud,
+        "fixes_per_s": round(fixes / lasted_s, 2),
+        "sentences_per_s": round(sentences / lasted_s, 1),
+        "cpu_percent": round(100 * spent_s / lasted_s, 2),
+    }
+
+
+def take_fixes(inbox: Inbox, duration_s: float) -> int:
+    """How many new fixes come in so long."""
+    count, ends_s = 0, time.monotonic() + duration_s
+    while (left_s := ends_s - time.monotonic()) > 0:
+        item = inbox.get(left_s)
+        count += isinstance(item, FixReceived) and item.is_new
+    return count
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    drive = Path(simulator.__file__).parent / "traces" / "default.nmea"
+    parser.add_argument("--log", type=Path, default=drive, help="an NMEA log")
+    parser.add_argument("--baud", type=int, default=9_600)
+    parser.add_argument("--duration", type=float, default=20.0, help="seconds")
+    parser.add_argument("--json", action="store_true", help="one line of JSON")
+    words = parser.parse_args()
+    gpsd = shutil.which("gpsd", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    if gpsd is None:
+        sys.exit("gpsd is not installed (make apt-packages)")
+    result = figures(gpsd, words.log.resolve(), words.baud, words.duration)
+    if words.json:
+        print(json.dumps(result))
+    else:
+        for name, value in result.items():
+            print(f"{name:20} {value}")
+
+
+if __name__ == "__main__":
+    main()

@@ -72,7 +72,7 @@ def prepare(scenario: Scenario, folder: Path, *, seed: int | None = None) -> Rep
             parked_after_s=wanted.parked_after_s,
         ),
         profile,
-        name=vehicle.preset,
+        chosen=f"--vehicle {vehicle.preset}",
     )
     nmea = trace = can = None
     if drive.nmea:

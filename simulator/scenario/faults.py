@@ -80,8 +80,7 @@ FAULTS: Final[dict[FaultName, Kind]] = {
     ),
     FaultName.SENSOR_STUCK: Kind("`signals` keep the value that they had", _stuck),
     FaultName.CLOCK_1970: Kind(
-        "the agent's wall clock begins at 1970-01-01, TLS and files included, and is set right "
-        "in one step at the end (libfaketime; `apt-get install faketime`)",
+        "the agent's wall clock begins in 1970 and is set right at the end (needs faketime)",
         lambda now, _fault, _since_s: replace(now, clock_wrong=True),
     ),
     FaultName.NETWORK_CUT: Kind(

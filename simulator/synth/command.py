@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -176,9 +177,10 @@ def can(
     if vehicle is not None:
         if signals:
             raise click.UsageError("--signal belongs to --dbc; a vehicle has its own map")
-        name, profile = vehicle, load_profile(profile_path(vehicle))
+        chosen, profile = f"--vehicle {vehicle}", load_profile(profile_path(vehicle))
     else:
-        name = f"… --dbc {dbc}"
+        mapped = " ".join(f"--signal {shlex.quote(signal)}" for signal in signals)
+        chosen = f"--dbc {dbc} {mapped} --model {model}"
         profile = VehicleProfile(model=model, bus=(_bus(dbc or Path(), signals),))
     options = _options(
         seed=seed,
@@ -187,7 +189,7 @@ def can(
         battery_percent=profile.battery_percent if battery is None else battery,
         route=route,
     )
-    _write(synthesise(options, profile, name=name), out)
+    _write(synthesise(options, profile, chosen=chosen), out)
 
 
 def _options(

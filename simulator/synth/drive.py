@@ -67,11 +67,12 @@ def built_in_profile() -> VehicleProfile:
 
 
 def synthesise(
-    options: DriveOptions | None = None, vehicle: VehicleProfile | None = None, *, name: str = ""
+    options: DriveOptions | None = None, vehicle: VehicleProfile | None = None, *, chosen: str = ""
 ) -> Drive:
     """Make a drive. Every stage draws from its own stream of the one seed.
 
-    ``vehicle`` and its ``name`` (as ``--vehicle`` takes it) are the built-in one's unless given.
+    ``vehicle`` is the built-in one unless given; ``chosen`` says how it was chosen on the
+    command line, e.g. ``--vehicle e-bike``, for the logs' headers.
 
     Raises:
         ValueError: a rate that NMEA receivers of this kind do not have, an unknown route.
@@ -108,7 +109,7 @@ def synthesise(
         start=options.start,
         rate_hz=options.rate_hz,
     )
-    words = options.words() if built_in else f"can --vehicle {name} {options.words()}"
+    words = options.words() if built_in else f"can {chosen} {options.words()}"
     nmea = candump = ""
     if vehicle.gps:
         nmea = _log("drive: GPS, NMEA 0183", words, sentences(epochs))

@@ -1,5 +1,7 @@
 """CAN of other vehicles: any DBC, fed by the drive; cantools is the witness."""
 
+import shlex
+
 import cantools
 import pytest
 from click.testing import CliRunner
@@ -55,7 +57,7 @@ def test_the_signals_of_any_dbc_follow_the_drive(tmp_path):
 @pytest.mark.parametrize("name", profile_names())
 def test_every_vehicle_that_comes_with_the_simulator_can_be_synthesised(tmp_path, name):
     profile = load_profile(profile_path(name))
-    drive = synthesise(DriveOptions(route="hop"), profile, name=name)
+    drive = synthesise(DriveOptions(route="hop"), profile, chosen=f"--vehicle {name}")
     assert ("GPS" in drive.nmea) is profile.gps
     assert bool(drive.candump) is bool(profile.bus)
     log = tmp_path / "drive.candump"
@@ -132,3 +134,20 @@ def test_a_vehicle_file_is_checked_key_by_key(tmp_path):
     assert any("bus[0].channel = 3" in line for line in lines)
     with pytest.raises(FileError, match="did you mean 'e-bike'"):
         profile_path("ebike")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--vehicle", "e-bike", "--seed", "5"],
+        ["--dbc", str(DBCS / "e-bike.dbc"), "--signal", "MotorState.WheelSpeed=speed_kmh*0.5"],
+    ],
+)
+def test_the_header_of_a_log_is_the_command_that_makes_it(tmp_path, words):
+    done, log = make(tmp_path, *words)
+    assert done.exit_code == 0, done.output
+    first = log.read_bytes()
+    command = first.splitlines()[1].decode().removeprefix("# made by: milepost-sim ")
+    again = CliRunner().invoke(cli, [*shlex.split(command), "--out", str(tmp_path / "made")])
+    assert again.exit_code == 0, again.output
+    assert log.read_bytes() == first

@@ -1,6 +1,6 @@
 """What asking costs: CPU of the OBD-II source with its preset, and of the J1939 source.
 
-    python bench/obd.py [--seconds 20]
+    python bench/obd.py --seconds 20
 
 The ECU and the truck run in processes of their own, on python-can's ``udp_multicast``. The
 figures are CPU time of this process, in which only the source runs.
@@ -8,11 +8,13 @@ figures are CPU time of this process, in which only the source runs.
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 import sys
 import time
 import uuid
+from typing import Any
+
+from _peers import arguments, show
 
 from agent.config import J1939Settings, ObdSettings
 from agent.host import SystemClock
@@ -44,9 +46,8 @@ def peer(kind: str, channel: str, *more: str) -> subprocess.Popen[bytes]:
 
 def main() -> None:
     """Print the figures."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=20)
-    seconds = parser.parse_args().seconds
+    words = arguments(__doc__, seconds=(20.0, "how long each source runs")).parse_args()
+    figures: dict[str, Any] = {"benchmark": "obd"}
     clock = SystemClock()
     for kind, more in (
         ("obd", ["--speed-kmh", "50"]),
@@ -64,11 +65,13 @@ def main() -> None:
                 source = J1939Source(
                     J1939Settings.model_validate({**BUS, "channel": channel}), Inbox(), clock
                 )
-            cpu, account = measure(source, seconds)
+            cpu, account = measure(source, words.seconds)
         finally:
             child.terminate()
             child.wait(10)
-        print(f"{kind} {' '.join(more):<16} {cpu:5.2f} % of one core  {account}")
+        name = " ".join((kind, *more))
+        figures[name] = {"cpu_percent": round(cpu, 2), "account": account}
+    show(figures, as_json=words.json)
 
 
 if __name__ == "__main__":

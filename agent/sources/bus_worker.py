@@ -32,6 +32,9 @@ SEND_TIMEOUT_S: Final = 0.5
 
 JOIN_S: Final = 5.0
 
+HELD_S: Final = 2.0
+"""How long a bus must work to count as regained; one that flaps stays lost until then."""
+
 Filter = tuple[int, int, bool]
 """Id, mask, and whether the id is one of 29 bits."""
 
@@ -50,7 +53,8 @@ class BusWorker(ABC):
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._bus: can.BusABC | None = None
-        self._cannot_open = False
+        self._bus_is_lost = False
+        self._opened_s = 0.0
         self.frames_sent = 0
         self.bus_errors = 0
 
@@ -91,10 +95,18 @@ class BusWorker(ABC):
             self._inbox.put(SourceChanged(self.name, available=False, reason=reason))
 
     def _regained(self) -> None:
-        """Tell it, once; a frame came in, which an interface that opens does not prove yet."""
-        self._cannot_open = False
+        """Tell it, once."""
+        self._bus_is_lost = False
         if self._state.recovered():
             self._inbox.put(SourceChanged(self.name, available=True))
+
+    def _hold(self) -> None:
+        """To be called now and then: a bus that was lost and works for a while is back.
+
+        No frame need have come: a parked vehicle's bus may be silent for days.
+        """
+        if self._bus_is_lost and self._clock.monotonic_s() - self._opened_s >= HELD_S:
+            self._regained()
 
     def _receive(self, timeout_s: float) -> can.Message | None:
         """The next frame; remote frames and error frames are looked at here.
@@ -166,13 +178,11 @@ class BusWorker(ABC):
                         interface=settings.interface, channel=settings.channel, **settings.options
                     )
                 except Exception as error:  # noqa: BLE001  each interface raises its own kinds
-                    self._cannot_open = True
                     raise SourceError(f"cannot open: {error}") from None
-                if self._cannot_open:
-                    self._regained()
-                working_since_s = self._clock.monotonic_s()
+                working_since_s = self._opened_s = self._clock.monotonic_s()
                 self._work()
             except SourceError as error:
+                self._bus_is_lost = True
                 self._lost(error.message)
                 jitter = random.random()  # noqa: S311  spreads retries, guards nothing
                 now_s = self._clock.monotonic_s()

@@ -390,6 +390,16 @@ def test_who_asks_for_addresses_is_told_ours_if_we_have_one(scene):
     assert asking.account()["frames_sent"] == 4, "what went to another is not answered"
 
 
+def test_a_silent_bus_that_holds_after_a_loss_is_back(scene, monkeypatch):
+    monkeypatch.setattr("agent.sources.bus_worker.HELD_S", 1)
+    source = scene.source()
+    bus = scene.bus()
+    wait_for(lambda: source._bus is not None, "open")
+    bus.send(can.Message(is_error_frame=True, arbitration_id=0x40))
+    assert wait_for(scene.changes, "the loss")[0][0] is False
+    assert wait_for(scene.changes, "the recovery, without a frame") == [(True, "")]
+
+
 def test_bus_off_is_told_once_and_the_source_comes_back_by_itself(scene):
     source = scene.source()
     bus = scene.bus()
@@ -400,4 +410,4 @@ def test_bus_off_is_told_once_and_the_source_comes_back_by_itself(scene):
     assert "bus-off" in changes[0][1]
     scene.truck(faults=[peer.Fault(110, 3)])
     wait_for(lambda: scene.codes(source) == ("SPN 110 FMI 3",), "back")
-    assert scene.changes() == [(True, "")]
+    assert wait_for(scene.changes, "told, once it has held") == [(True, "")]

@@ -89,6 +89,7 @@ class J1939Source(BusWorker):
         self._claim.claimed_s = None
         self._filter([(group << 8, frames.GROUP_MASK, True) for group in self._groups])
         while not self._stopping.is_set():
+            self._hold()
             message = self._receive(WAIT_S)
             taken = 0
             while message is not None and taken < MOST_FRAMES_A_TURN:
@@ -110,8 +111,6 @@ class J1939Source(BusWorker):
             return
         self.frames += 1
         now_s = self._heard_s = self._clock.monotonic_s()
-        if not self._claim.lost:
-            self._regained()
         data = bytes(message.data)
         if header.group in {frames.TRANSPORT, frames.TRANSPORT_DATA}:
             whole = self._messages.take(header, data, now_s)

@@ -65,7 +65,6 @@ class ObdSource(BusWorker):
         self._link: IsoTpLink | None = None
         self._looked_s = self._ended_s = self._probed_s = float("-inf")
         self._unanswered = 0
-        self._ecus_are_lost = False
         self.requests = 0
         self.answered = 0
 
@@ -103,6 +102,7 @@ class ObdSource(BusWorker):
         self._questions.begin(self._clock.monotonic_s())
         self._let_answers_through()
         while not self._stopping.is_set():
+            self._hold()
             self._decide()
             match self._awake.asking:
                 case Asking.ASK:
@@ -144,8 +144,6 @@ class ObdSource(BusWorker):
             timeout_s = 0
             if not self._is_diagnostic(frame[0], extended=frame[1]):
                 self._awake.saw_traffic(self._clock.monotonic_s())
-                if not self._ecus_are_lost:
-                    self._regained()
         self._looked_s = self._clock.monotonic_s()
         self._let_answers_through()
 
@@ -197,13 +195,11 @@ class ObdSource(BusWorker):
             return
         self.answered += 1
         self._unanswered = 0
-        self._ecus_are_lost = False
         self._regained()
         if self._questions.answered(question, answers, now_s):
             self._awake.saw_running(now_s)
 
     def _ecus_fell_silent(self, now_s: float) -> None:
         if self._awake.reason in IN_USE:
-            self._ecus_are_lost = True
             self._lost("no ECU answers although the vehicle is in use")
         self._questions.begin(now_s)

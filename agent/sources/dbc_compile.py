@@ -96,7 +96,7 @@ def _compile(
         notes += loaded.notes
         remarks += _remarks(path, loaded.notes)
         for message in loaded.messages:
-            for table in _message_tables(message):
+            for table in message_tables(message):
                 for name in (table.name, f"{message.name}.{table.name}"):
                     known = found.setdefault(name, [])
                     # the same file twice, or two that share a message, is no ambiguity
@@ -150,7 +150,8 @@ def _no_single_signal(
     )
 
 
-def _message_tables(message: Any) -> list[SignalTable]:
+def message_tables(message: Any) -> list[SignalTable]:
+    """The tables of a message of cantools, without signals that cannot be decoded."""
     by_name = {signal.name: signal for signal in message.signals}
     is_j1939 = message.protocol == "j1939" and message.is_extended_frame
     tables = []

@@ -127,14 +127,15 @@ def _mend(text: DbcText, reason: str) -> bool:
 
 def _line_of_message(text: DbcText, reason: str) -> int:
     named = _OF_MESSAGE.findall(reason)
-    return text.line_of_message(named[-1]) if named else 0
+    return text.lines_of_messages().get(named[-1], 0) if named else 0
 
 
 def _note_oddities(text: DbcText, messages: list[Any]) -> None:
     """Note what cantools reads with ``strict=False`` only, and what is there twice."""
     seen: dict[tuple[int, bool], str] = {}
+    lines = text.lines_of_messages()
     for message in messages:
-        line = text.line_of_message(message.name)
+        line = lines.get(message.name, 0)
         for signal in message.signals:
             problem = problem_with(signal, message.length)
             if problem:

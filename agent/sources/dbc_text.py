@@ -62,13 +62,10 @@ class DbcText:
         """Whether a message is left."""
         return any(_MESSAGE.match(line) for line in self._lines)
 
-    def line_of_message(self, name: str) -> int:
-        """Where a message begins; 0 where there is none of the name."""
-        for number, line in enumerate(self._lines, 1):
-            match = _MESSAGE.match(line)
-            if match and match[4] == name:
-                return number
-        return 0
+    def lines_of_messages(self) -> dict[str, int]:
+        """Where each message begins, by its name."""
+        found = ((number, _MESSAGE.match(line)) for number, line in enumerate(self._lines, 1))
+        return {match[4]: number for number, match in found if match}
 
     def mend_ids(self) -> bool:
         """Give ids of 29 bits their flag, in all statements; whether any lacked it."""

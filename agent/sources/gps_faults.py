@@ -79,13 +79,17 @@ class GpsFaults:
             change = SourceChanged(GPS, available=False, reason=reason, cause=cause.value)
             self._inbox.put(change)
 
-    def look(self, now_s: float, *, repeats: bool) -> None:
-        """The receiver speaks: raise what its missing fixes mean by now."""
+    def look(self, now_s: float, *, repeats: bool, in_view: int) -> None:
+        """The receiver speaks: raise what its missing fixes mean by now.
+
+        ``in_view``: the satellites that it tells of; none at all is what a missing antenna does.
+        """
         without_s = now_s - self._fix_s
         if repeats and without_s >= self._settings.silent_after_s:
             self.lost(Cause.STALE, f"the same fix is repeated for {without_s:.0f} s")
         elif without_s >= self._settings.no_fix_after_s:
-            self.lost(Cause.NO_FIX, f"the receiver has had no fix for {without_s:.0f} s")
+            sees = f"it tells of {in_view or 'no'} satellites in view"
+            self.lost(Cause.NO_FIX, f"the receiver has had no fix for {without_s:.0f} s, {sees}")
 
     def found(self, now_s: float) -> None:
         """A new fix came."""

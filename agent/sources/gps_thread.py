@@ -106,8 +106,16 @@ class GpsThread(ABC):
             self._faults.found(self._clock.monotonic_s())
         self._inbox.put(fix)
 
-    def _look(self, now_s: float, *, repeats: bool, antenna: str | None, had_fix: bool) -> None:
+    def _look(
+        self,
+        now_s: float,
+        *,
+        repeats: bool,
+        in_view: int,
+        antenna: str | None,
+        had_fix: bool,
+    ) -> None:
         """What is missing by now, and what the receiver says of its antenna."""
-        self._faults.look(now_s, repeats=repeats)
+        self._faults.look(now_s, repeats=repeats, in_view=in_view)
         if self._antenna.observe(antenna, now_s, has_fix=had_fix):
             self._faults.antenna(self._antenna.fault)

@@ -98,7 +98,13 @@ class GpsdSource(GpsThread):
             if unplugged is not None:
                 self._faults.lost(Cause.REMOVED, unplugged)
             self._faults.uses(self._choice.active, instead_of=self._choice.missed)
-            self._look(now_s, repeats=session.repeats, antenna=session.antenna, had_fix=had_fix)
+            self._look(
+                now_s,
+                repeats=session.repeats,
+                in_view=session.in_view(now_s),
+                antenna=session.antenna,
+                had_fix=had_fix,
+            )
             self._send(connection, session, self._wanted_cycle_s)
 
     def _send(

@@ -31,7 +31,9 @@ class Sky:
 
     received_s: float
     satellites: int | None
+    """Used in the fix."""
     hdop: float | None
+    in_view: int | None = None
 
 
 def watch_command() -> bytes:
@@ -71,15 +73,21 @@ def path_of(report: Report, key: str = "device") -> str:
 
 
 def sky_of(report: Report, received_s: float) -> Sky | None:
-    """Satellites used and HDOP, or ``None`` where the report has neither."""
+    """Satellites and HDOP, or ``None`` where the report has neither."""
     hdop = number(report, "hdop", 0, accuracy.UNKNOWN_DILUTION)
     used = number(report, "uSat", 0, MAX_SATELLITES)
+    in_view = number(report, "nSat", 0, MAX_SATELLITES)
     listed = report.get("satellites")
     if isinstance(listed, list):
         used = sum(isinstance(one, dict) and one.get("used") is True for one in listed)
-    if hdop is None and used is None:
+        in_view = len(listed)
+    if hdop is None and used is None and in_view is None:
         return None
-    return Sky(received_s, None if used is None else min(int(used), MAX_SATELLITES), hdop)
+    return Sky(received_s, _count(used), hdop, _count(in_view))
+
+
+def _count(satellites: float | None) -> int | None:
+    return None if satellites is None else min(int(satellites), MAX_SATELLITES)
 
 
 def has_fix(tpv: Report) -> bool:

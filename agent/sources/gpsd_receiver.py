@@ -13,6 +13,8 @@ USUAL_CYCLE_S: Final = 1.0
 SKY_KEPT_S: Final = 5.0
 """DOP and satellites change slowly, and some receivers tell them less often than the fix."""
 
+IN_VIEW_KEPT_S: Final = 30.0
+
 
 class Receiver:
     """Never mixes two epochs: a fix holds what TPVs with one and the same time said.
@@ -76,6 +78,12 @@ class Receiver:
     def take_sky(self, report: Report, received_s: float) -> None:
         """Keep DOP and satellites for the fixes to come."""
         self._sky = sky_of(report, received_s) or self._sky
+
+    def in_view(self, now_s: float) -> int:
+        """The satellites that it hears, used or not; gpsd 3.22 sends no SKY when it hears none."""
+        if self._sky is None or now_s - self._sky.received_s > IN_VIEW_KEPT_S:
+            return 0
+        return self._sky.in_view or 0
 
     def take_tpv(self, tpv: Report, received_s: float) -> FixReceived | None:
         """The fix as known after this TPV; ``None`` if it brings nothing new.

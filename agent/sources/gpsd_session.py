@@ -65,6 +65,10 @@ class GpsdSession:
         self._buffer = b""
         self._unheard_bytes = 0
 
+    def in_view(self, now_s: float) -> int:
+        """The satellites that the receiver hears that hears most."""
+        return max((one.in_view(now_s) for one in self._receivers.values()), default=0)
+
     def feed(self, data: bytes, now_s: float) -> Iterator[FixReceived]:
         """The fixes of the receiver in use that these bytes bring.
 

@@ -141,6 +141,7 @@ class NmeaSource(GpsThread):
             self._look(
                 now_s,
                 repeats=stream.repeats,
+                in_view=stream.in_view,
                 antenna=stream.antenna,
                 had_fix=stream.fixes > fixes,
             )

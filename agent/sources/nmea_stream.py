@@ -34,6 +34,11 @@ class NmeaStream:
         self.antenna: str | None = None
         """``OK``, ``OPEN`` or ``SHORT``, as the receiver said last."""
 
+    @property
+    def in_view(self) -> int:
+        """The satellites that GSV told of last, all systems together."""
+        return sum(self._in_view.values())
+
     def feed(self, data: bytes, received_s: float) -> Iterator[FixReceived]:
         """The fixes that these bytes complete; ``received_s`` is monotonic."""
         self.bytes_read += len(data)
@@ -75,7 +80,7 @@ class NmeaStream:
             "bad_sentences": self.bad_sentences,
             "noise": self.noise,
             "fixes": self.fixes,
-            "satellites_in_view": sum(self._in_view.values()),
+            "satellites_in_view": self.in_view,
             "antenna": self.antenna,
         }
 

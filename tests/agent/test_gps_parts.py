@@ -181,7 +181,7 @@ def told(inbox):
 def test_a_receiver_that_has_had_no_fix_for_long_is_a_fault_once(caplog):
     faults, inbox = faults_with(caplog, no_fix_after_s=60)
     for now_s in range(200):
-        faults.look(float(now_s), repeats=False)
+        faults.look(float(now_s), repeats=False, in_view=0)
     assert told(inbox) == [("gps", False, "no_fix")]
     faults.found(200.0)
     faults.found(201.0)
@@ -189,12 +189,20 @@ def test_a_receiver_that_has_had_no_fix_for_long_is_a_fault_once(caplog):
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
 
 
+@pytest.mark.parametrize(("in_view", "told_of"), [(0, "no"), (7, "7")])
+def test_a_missing_fix_is_told_with_the_satellites_in_view(caplog, in_view, told_of):
+    faults, inbox = faults_with(caplog)
+    faults.look(300.0, repeats=False, in_view=in_view)
+    reason = f"the receiver has had no fix for 300 s, it tells of {told_of} satellites in view"
+    assert inbox.get(0).reason == reason
+
+
 def test_a_fix_that_is_only_repeated_is_a_fault_sooner(caplog):
     faults, inbox = faults_with(caplog)
     faults.found(10.0)
-    faults.look(20.0, repeats=True)
+    faults.look(20.0, repeats=True, in_view=0)
     assert told(inbox) == []
-    faults.look(25.0, repeats=True)
+    faults.look(25.0, repeats=True, in_view=0)
     assert told(inbox) == [("gps", False, "stale")]
 
 
@@ -266,6 +274,17 @@ def test_the_antenna_is_read_from_the_sentence_that_tells_of_it():
     assert session.antenna == "OK"
     say(session, 2.0, devices(FIRST, SECOND), b"$GPTXT,01,01,02,ANTSTATUS=OPEN*2B\r\n")
     assert session.antenna == "OK", "of two receivers nobody knows which one said it"
+
+
+def test_the_satellites_in_view_are_those_of_the_receiver_that_hears_most_now():
+    session = session_of()
+    say(session, 0.0, devices(FIRST, SECOND))
+    assert session.in_view(0.0) == 0
+    say(session, 0.0, {"class": "SKY", "device": FIRST, "nSat": 2, "uSat": 0})
+    sky = {"class": "SKY", "device": SECOND, "satellites": [{"PRN": 1, "used": False}] * 4}
+    say(session, 1.0, sky)
+    assert session.in_view(2.0) == 4
+    assert session.in_view(60.0) == 0, "gpsd is silent of satellites when there are none"
 
 
 def test_a_receiver_that_a_trip_made_fast_gets_its_own_cycle_back_over_a_new_connection():

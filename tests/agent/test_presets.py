@@ -126,6 +126,7 @@ class Bench:
             "key_file": str(identity.key_file),
         }
         table["state"] = {"dir": "state", "runtime_dir": "run"}
+        table["delivery"] = {**table.get("delivery", {}), "shutdown_drain_s": 0}
         gpsd = GpsdServer(read_trace(folder / "drive.nmea"))
         gpsd.start()
         self.parts.append(gpsd)
@@ -146,24 +147,27 @@ class Bench:
                 stderr=log,
             )
 
+    def _messages(self, channel):
+        return [
+            message
+            for bus in self.buses
+            if bus["channel"] == channel
+            for dbc in bus["dbc"]
+            for message in cantools.database.load_file(self.folder / dbc).messages
+        ]
+
     def _moment(self, channel):
         """The newest frame of each message, and of each branch of a multiplexed one."""
+        multiplexed = {
+            message.frame_id for message in self._messages(channel) if message.is_multiplexed()
+        }
         newest = {}
         for frame in CanLog(self.folder / "drive.candump", log_channel=channel):
             if frame.offset_s > ON_THE_ROAD_S:
                 break
-            branch = frame.data[0] if self._is_multiplexed(channel, frame) else None
+            branch = frame.data[0] if frame.arbitration_id in multiplexed else None
             newest[frame.arbitration_id, branch] = frame
         return list(newest.values())
-
-    def _is_multiplexed(self, channel, frame):
-        (bus,) = (bus for bus in self.buses if bus["channel"] == channel)
-        return any(
-            message.is_multiplexed()
-            for dbc in bus["dbc"]
-            for message in cantools.database.load_file(self.folder / dbc).messages
-            if message.frame_id == frame.arbitration_id
-        )
 
     def _play(self, bus, beside):
         log = self.folder / f"{bus['channel']}.candump"
@@ -228,11 +232,7 @@ class Bench:
         """Contract field -> value, by cantools."""
         fields = dict(self.told)
         for bus in self.buses:
-            messages = [
-                message
-                for dbc in bus["dbc"]
-                for message in cantools.database.load_file(self.folder / dbc).messages
-            ]
+            messages = self._messages(bus["channel"])
             decoded = {}
             for frame in self.moments[bus["channel"]]:
                 for message in messages:

@@ -47,6 +47,10 @@ test-rig: rig-set-up ## a vehicle in a virtual machine: cut its power (CUTS=20 R
 test-network: $(STAMPS)/dev apt-packages ## the network's faults for minutes each, through the fault proxy (about 15 min)
 	MILEPOST_FULL=1 $(BIN)/pytest --numprocesses 2 --durations 10 tests/network
 
+.PHONY: test-scenarios
+test-scenarios: $(STAMPS)/dev apt-packages ## every scenario of the simulator with four different drives (about 6 min)
+	MILEPOST_FULL=1 $(BIN)/pytest --numprocesses 2 --dist loadgroup tests/simulator/test_scenario_run.py
+
 .PHONY: test-rig-network
 test-rig-network: rig-set-up ## the same vehicle with tc netem on its link
 	$(BIN)/python -m tests.rigs.board network --deadline $(RIG_DEADLINE_S) $(RIG_ARGS)

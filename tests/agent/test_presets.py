@@ -74,6 +74,7 @@ def test_the_readme_of_a_preset_tells_every_field_that_it_maps(name):
     folder = ROOT / "firmware-config" / "vehicles" / name
     readme = (folder / "README.md").read_text()
     assert f"--preset {name} " in readme
+    assert f"(vehicles/{name})" in (folder.parent.parent / "README.md").read_text()
     table = tomllib.loads((folder / "agent.toml").read_text())
     for bus in table.get("can", []):
         for field in bus["signals"]:

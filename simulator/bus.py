@@ -22,6 +22,7 @@ def open_bus(interface: str, channel: str, options: Mapping[str, Any]) -> can.Bu
 
     options = dict(options)
     if interface == "udp_multicast":
+        # whoever wants the frames to leave the machine has to say so
         options.setdefault("hop_limit", 0)
     try:
         return can.Bus(interface=interface, channel=channel, **options)

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from simulator.bus import open_bus
 from simulator.can_faults import BusFaults
 from simulator.can_log import CanLog, CanLogCounts, LoggedFrame
 from simulator.clock import monotonic_s
@@ -94,10 +95,7 @@ class CanPlayer:
         self.log.counts = CanLogCounts()
         if self.surveyed.fd_frames:
             self._options.setdefault("fd", True)
-        if self._interface == "udp_multicast":
-            # Whoever wants the frames to leave the machine has to say so.
-            self._options.setdefault("hop_limit", 0)
-        self._bus = self._open_bus()
+        self._bus = open_bus(self._interface, self._channel, self._options)
         self._thread = threading.Thread(target=self._run, name="sim-can-player", daemon=True)
         self._thread.start()
 
@@ -109,19 +107,6 @@ class CanPlayer:
         if self._bus is not None:
             self._bus.shutdown()
             self._bus = None
-
-    def _open_bus(self) -> can.BusABC:
-        import can  # noqa: PLC0415 -- slow, see above
-
-        where = f"{self._interface} channel {self._channel}"
-        try:
-            return can.Bus(interface=self._interface, channel=self._channel, **self._options)
-        except (can.CanError, OSError, ValueError, TypeError, ImportError) as error:
-            raise BusError(
-                f"cannot open the CAN bus {where}: {error}",
-                hint="'ip link' lists SocketCAN interfaces; without one use --interface "
-                "udp_multicast --channel 239.74.163.2",
-            ) from error
 
     def _run(self) -> None:
         import can  # noqa: PLC0415 -- slow, see above

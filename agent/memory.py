@@ -13,7 +13,7 @@ def use_small_pages() -> None:
     """No huge pages for this process and its children, from now on.
 
     Debian's kernels give them to whoever does not ask (``transparent_hugepage=always``): the
-    heap then grows in steps of 2 MB, which took 5 to 10 MB of a board for nothing. A kernel
-    without the call is left as it is.
+    heap then grows in steps of 2 MB, which took 4 MB of a board for nothing. A kernel without
+    the call is left as it is.
     """
     ctypes.CDLL(None).prctl(_PR_SET_THP_DISABLE, 1, 0, 0, 0)

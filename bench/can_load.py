@@ -86,7 +86,11 @@ def measured(frames: Callable[[], int], seconds: float) -> dict[str, float]:
     time.sleep(seconds)
     cpu_s, wall_s = time.process_time() - cpu_s, time.perf_counter() - begun_s
     taken = frames() - before
-    return {"cpu_percent": 100 * cpu_s / wall_s, "frames_per_s": taken / wall_s}
+    return {
+        "cpu_percent": 100 * cpu_s / wall_s,
+        "frames_per_s": taken / wall_s,
+        "cpu_us_per_frame": 1e6 * cpu_s / max(taken, 1),
+    }
 
 
 def run_peer(options: argparse.Namespace, dbc: Path) -> dict[str, float]:
@@ -367,6 +371,15 @@ def figures(options: argparse.Namespace) -> dict[str, Any]:
         name: round(result[name]["cpu_percent"] / peer, 3)
         for name in contenders
         if name.startswith("milepost")
+    }
+    # fair where the peer cannot follow, and so has less to do
+    result["share_of_the_peers_cpu_per_frame"] = {
+        name: round(
+            result[name]["cpu_us_per_frame"]
+            / result["python_can_and_cantools"]["cpu_us_per_frame"],
+            3,
+        )
+        for name in ("milepost_all_mapped", "milepost_mean_of_every_frame")
     }
     return result
 

@@ -5,10 +5,12 @@ a promise is written to ``FOLDER/findings/TARGET``: mend the parser, then move i
 ``tests/fuzz/regressions/TARGET`` under a name that says what went wrong.
 """
 
+import os
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -47,7 +49,8 @@ def search(name: str, seconds: int, folder: Path) -> Outcome:
     before = set(found.iterdir())
     began = time.monotonic()
     log = folder / f"{name}.log"
-    with log.open("wb") as output:
+    # libFuzzer's end leaves the child no time to remove what it wrote
+    with tempfile.TemporaryDirectory(prefix="milepost-fuzz-") as scratch, log.open("wb") as output:
         process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "tests.fuzz.child", name),
@@ -61,6 +64,7 @@ def search(name: str, seconds: int, folder: Path) -> Outcome:
                 f"-max_len={getattr(load(name), 'MAX_BYTES', 4_096)}",
             ],
             cwd=ROOT,
+            env=os.environ | {"TMPDIR": scratch},
             stdout=output,
             stderr=output,
         )  # fmt: skip

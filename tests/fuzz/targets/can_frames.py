@@ -23,7 +23,7 @@ J1939 = """BO_ 2364540158 EEC1: 8 E
 BA_DEF_ BO_ "VFrameFormat" ENUM "StandardCAN","ExtendedCAN","reserved","J1939PG";
 BA_DEF_DEF_ "VFrameFormat" "J1939PG";
 """
-FOLDER = tempfile.TemporaryDirectory(prefix="milepost-fuzz-", dir="/dev/shm")
+FOLDER = tempfile.TemporaryDirectory(prefix="milepost-fuzz-")
 
 
 def _map() -> tuple[CanSettings, dict[str, object]]:

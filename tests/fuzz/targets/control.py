@@ -21,7 +21,7 @@ ACCOUNT = {
 SEEDS = [json.dumps(ACCOUNT).encode() + b"\n", b"{}", b"[1]", b""]
 TOKENS = [f'"{key}":'.encode() for key in ACCOUNT]
 
-FOLDER = tempfile.TemporaryDirectory(prefix="milepost-fuzz-", dir="/dev/shm")
+FOLDER = tempfile.TemporaryDirectory(prefix="milepost-fuzz-")
 _answer = [b""]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from agent.errors import DbcError
 from agent.sources.dbc_compile import compile_in_process
 
-FOLDER = tempfile.TemporaryDirectory(prefix="milepost-fuzz-", dir="/dev/shm")
+FOLDER = tempfile.TemporaryDirectory(prefix="milepost-fuzz-")
 FILE = Path(FOLDER.name) / "bus.dbc"
 SMALL = """VERSION ""
 NS_ :

@@ -26,7 +26,7 @@ FILE = {
     "vehicle": {"id": "van-1"},
     "broker": {"host": "h", "ca_file": "a", "certificate_file": "b", "key_file": "c"},
 }
-FOLDER = tempfile.TemporaryDirectory(prefix="milepost-fuzz-", dir="/dev/shm")
+FOLDER = tempfile.TemporaryDirectory(prefix="milepost-fuzz-")
 SETTINGS = parse(FILE, Path(FOLDER.name) / "agent.toml")
 
 

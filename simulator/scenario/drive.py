@@ -10,10 +10,11 @@ from typing import Any
 from simulator.errors import FileError
 from simulator.scenario.evidence import Truth
 from simulator.scenario.model import Scenario, Vehicle
-from simulator.synth.bus_map import VehicleProfile, load_dbc, load_profile
+from simulator.synth.cyclic import load_dbc
 from simulator.synth.drive import DriveOptions, synthesise
 from simulator.synth.profiles import profile_path
 from simulator.synth.vehicle import VehicleState
+from simulator.synth.vehicle_file import VehicleProfile, load_profile
 from simulator.trace import Trace, read_trace
 
 

@@ -12,8 +12,8 @@ from simulator.ecu.obd import parse_code
 from simulator.ecu.truck import TruckNode, TruckOptions
 from simulator.errors import FileError
 from simulator.scenario.drive import Replayed
-from simulator.synth.bus_map import EcuMap, EcuProtocol
 from simulator.synth.vehicle import VehicleState
+from simulator.synth.vehicle_file import EcuMap, EcuProtocol
 
 
 def ecus(drive: Replayed, buses: Mapping[str, BusAddress]) -> list[EcuNode | TruckNode]:

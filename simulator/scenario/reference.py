@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from simulator.scenario.faults import FAULTS
 from simulator.scenario.model import Scenario
-from simulator.synth.bus_map import QUANTITIES, Source, VehicleProfile
+from simulator.synth.vehicle_file import QUANTITIES, Source, VehicleProfile
 
 BEGIN: Final = "<!-- written by `make schema` from the models; edit the descriptions there -->\n"
 END: Final = "<!-- end of what is written -->\n"

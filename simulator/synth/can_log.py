@@ -11,8 +11,9 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Final
 
-from simulator.synth.bus_map import BusMap, CyclicMessage, cyclic_messages
+from simulator.synth.cyclic import CyclicMessage, cyclic_messages
 from simulator.synth.vehicle import VehicleState
+from simulator.synth.vehicle_file import BusMap
 
 LATEST_S: Final = 0.001
 

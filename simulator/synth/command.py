@@ -11,7 +11,11 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from simulator.synth.bus_map import (
+from simulator.synth.drive import DEFAULT_START, RATES_HZ, Drive, DriveOptions, synthesise
+from simulator.synth.frankfurt import ROUTES
+from simulator.synth.models import MODELS
+from simulator.synth.profiles import profile_names, profile_path
+from simulator.synth.vehicle_file import (
     QUANTITIES,
     BusMap,
     MessageMap,
@@ -19,10 +23,6 @@ from simulator.synth.bus_map import (
     VehicleProfile,
     load_profile,
 )
-from simulator.synth.drive import DEFAULT_START, RATES_HZ, Drive, DriveOptions, synthesise
-from simulator.synth.frankfurt import ROUTES
-from simulator.synth.models import MODELS
-from simulator.synth.profiles import profile_names, profile_path
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

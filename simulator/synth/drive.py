@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Final
 
-from simulator.synth.bus_map import VehicleProfile, load_profile
 from simulator.synth.can_log import candump_lines
 from simulator.synth.frankfurt import ROUTES
 from simulator.synth.models import MODELS
@@ -19,6 +18,7 @@ from simulator.synth.receiver import receive
 from simulator.synth.route import Route
 from simulator.synth.schedule import Schedule
 from simulator.synth.vehicle import VehicleState, simulate
+from simulator.synth.vehicle_file import VehicleProfile, load_profile
 
 DEFAULT_START: Final = datetime(2025, 3, 4, 8, 0, tzinfo=UTC)
 RATES_HZ: Final = (1, 5)

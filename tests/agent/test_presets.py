@@ -28,8 +28,8 @@ from simulator.ecu.node import EcuNode, EcuOptions
 from simulator.ecu.obd import parse_code
 from simulator.gpsd_server import GpsdServer
 from simulator.synth import DriveOptions, synthesise
-from simulator.synth.bus_map import load_profile
 from simulator.synth.profiles import profile_path
+from simulator.synth.vehicle_file import load_profile
 from simulator.toml_text import toml_text
 from simulator.trace import read_trace
 from tests.conftest import ROOT

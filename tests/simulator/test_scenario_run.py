@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -150,8 +151,16 @@ def test_an_agent_that_cannot_run_fails_its_own_scenario_with_the_end_of_its_log
 
 
 def processes_of(folder):
-    done = subprocess.run(["pgrep", "-f", str(folder)], capture_output=True, text=True, check=False)
-    return done.stdout.split()
+    """Command lines that name the folder."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (entry / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if str(folder).encode() in words:
+            found.append(words)
+    return found
 
 
 def test_ctrl_c_ends_it_without_a_report_and_leaves_no_process(tmp_path):

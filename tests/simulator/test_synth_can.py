@@ -10,8 +10,8 @@ from simulator.can_log import CanLog
 from simulator.cli import cli
 from simulator.errors import FileError
 from simulator.synth import DriveOptions, synthesise
-from simulator.synth.bus_map import load_profile
 from simulator.synth.profiles import profile_folder, profile_names, profile_path
+from simulator.synth.vehicle_file import load_profile
 from tests.conftest import ROOT
 
 DBCS = ROOT / "firmware-config" / "dbc"

@@ -8,17 +8,17 @@ from agent.config import AgentSettings, GpsSource
 from agent.engine.rate import Rate
 from agent.inputs import Inbox, SignalReader
 from agent.ports import Clock
-from agent.sources.can_bus import CanSource
-from agent.sources.can_python import check_interface
-from agent.sources.can_setup import load_signal_map
-from agent.sources.gpsd import GpsdSource
+from agent.sources.can.python_can import check_interface
+from agent.sources.can.setup import load_signal_map
+from agent.sources.can.source import CanSource
+from agent.sources.gpsd.source import GpsdSource
 from agent.sources.j1939.source import J1939Source
-from agent.sources.nmea_baud import BaudMemory
+from agent.sources.nmea.baud import BaudMemory
 from agent.sources.obd.source import Ignition, ObdSource
 from contract import Mode
 
 if TYPE_CHECKING:
-    from agent.sources.nmea_serial import NmeaSource
+    from agent.sources.nmea.source import NmeaSource
 
 USUAL_CYCLE_S: Final = 1.0
 """What a receiver does unasked; a mode that samples faster asks it for more."""
@@ -115,7 +115,7 @@ def _gps_source(
             return GpsdSource(settings.gps, inbox, clock)
         case GpsSource.SERIAL:
             # pyserial is loaded only where there is a port to read
-            from agent.sources.nmea_serial import NmeaSource  # noqa: PLC0415
+            from agent.sources.nmea.source import NmeaSource  # noqa: PLC0415
 
             return NmeaSource(settings.gps, inbox, clock, BaudMemory(settings.state.dir))
         case GpsSource.NONE:

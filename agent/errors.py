@@ -12,7 +12,7 @@
     ├── ControlError       the running agent could not be asked, e.g. none is running
     └── SourceError        a source is gone for now, e.g. the CAN interface is down; its
         │                  thread waits and tries again, the rest of the agent goes on
-        └── GpsLostError   a receiver is (``agent.sources.gps_faults``); says the cause
+        └── GpsLostError   a receiver is (``agent.sources.gps.faults``); says the cause
 
 An error that an operator sees carries a ``hint``: what to do next, as one sentence.
 """

@@ -28,7 +28,7 @@ class Fix:
 
     ``received_s`` is monotonic. ``time`` is the receiver's own time of measurement, absent
     where the receiver gives none. ``altitude_m`` is above mean sea level; absent in a 2D fix.
-    ``accuracy_m`` is the horizontal radius of 95 % (``agent.sources.accuracy`` makes it).
+    ``accuracy_m`` is the horizontal radius of 95 % (``agent.sources.gps.accuracy`` makes it).
     ``satellites`` counts those used in the fix.
     """
 

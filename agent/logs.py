@@ -56,7 +56,9 @@ def _moment(record: logging.LogRecord) -> str:
 
 
 def _component(record: logging.LogRecord) -> str:
-    return record.name.rpartition(".")[2]
+    """The source, whichever of its modules speaks; else the module."""
+    _, _, of_source = record.name.partition("agent.sources.")
+    return of_source.partition(".")[0] or record.name.rpartition(".")[2]
 
 
 def set_up(settings: LogSettings) -> None:

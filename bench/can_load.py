@@ -36,10 +36,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from agent.config import CanSettings
 from agent.host import SystemClock
 from agent.inputs import Inbox
-from agent.sources.can_bus import CanSource, FrameReader
-from agent.sources.can_map import SignalMap, references
-from agent.sources.can_socket import SocketCanReader
-from agent.sources.dbc_compile import compile_tables
+from agent.sources.can.signal_map import SignalMap, references
+from agent.sources.can.socketcan import SocketCanReader
+from agent.sources.can.source import CanSource, FrameReader
+from agent.sources.dbc.compile import compile_tables
 
 BUS_FRAMES_PER_S: Final = 4_000
 MESSAGES: Final = 40

@@ -27,7 +27,7 @@ import simulator
 from agent.config import GpsSettings
 from agent.host import SystemClock
 from agent.inputs import FixReceived, Inbox
-from agent.sources.gpsd import GpsdSource
+from agent.sources.gpsd.source import GpsdSource
 
 WARM_UP_S = 5.0
 

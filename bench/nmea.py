@@ -26,8 +26,8 @@ import pynmeagps
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import simulator
-from agent.sources.nmea import parse
-from agent.sources.nmea_stream import NmeaStream
+from agent.sources.nmea.parser import parse
+from agent.sources.nmea.stream import NmeaStream
 
 DRIVE: Final = Path(simulator.__file__).parent / "traces" / "default.nmea"
 SOUND: Final = re.compile(rb"\$G[A-Z]{4},[^$*\r\n]*\*[0-9A-F]{2}")

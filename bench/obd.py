@@ -19,7 +19,7 @@ from _peers import arguments, show
 from agent.config import J1939Settings, ObdSettings
 from agent.host import SystemClock
 from agent.inputs import Inbox
-from agent.sources.bus_worker import BusWorker
+from agent.sources.can.worker import BusWorker
 from agent.sources.j1939.source import J1939Source
 from agent.sources.obd.source import ObdSource
 

@@ -24,8 +24,8 @@ import simulator
 from agent.config import GpsSettings
 from agent.host import SystemClock
 from agent.inputs import FixReceived, Inbox
-from agent.sources.nmea_baud import BaudMemory
-from agent.sources.nmea_serial import NmeaSource
+from agent.sources.nmea.baud import BaudMemory
+from agent.sources.nmea.source import NmeaSource
 
 WARM_UP_S = 5.0
 

@@ -41,10 +41,10 @@ from agent.engine.state import VehicleState
 from agent.engine.trips import TripKeeper
 from agent.host import SystemClock
 from agent.inputs import FixReceived, Inbox, SignalReader
-from agent.sources.can_id import can_id
-from agent.sources.can_map import SignalMap, references
-from agent.sources.dbc_compile import compile_in_process
-from agent.sources.gpsd_protocol import fix_from_tpv
+from agent.sources.can.ids import can_id
+from agent.sources.can.signal_map import SignalMap, references
+from agent.sources.dbc.compile import compile_in_process
+from agent.sources.gpsd.protocol import fix_from_tpv
 from agent.transport import Credentials
 from agent.transport.endpoint import Endpoint, Will
 from agent.transport.paho_transport import PahoTransport

@@ -8,7 +8,7 @@ from typing import Any, Final
 from agent.doctor.can_listen import BusFacts, Facts, gather
 from agent.doctor.finding import Finding, Kind, Severity
 from agent.doctor.links import Link
-from agent.sources.can_id import IdFilter
+from agent.sources.can.ids import IdFilter
 
 __all__ = ["check", "gather"]
 

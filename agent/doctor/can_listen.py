@@ -18,7 +18,7 @@ from agent.doctor.programs import read_text
 from agent.doctor.subject import Subject
 from agent.errors import AgentError
 from agent.host import boottime_s
-from agent.sources.can_id import IdFilter, can_id
+from agent.sources.can.ids import IdFilter, can_id
 
 LISTEN_S: Final = 3.0
 GATHER_S: Final = 60.0
@@ -111,7 +111,7 @@ def only_asked(subject: Subject) -> list[BusSettings]:
 
 
 def _mapped(bus: CanSettings) -> dict[str, Any]:
-    from agent.sources.can_setup import load_signal_map  # noqa: PLC0415  only with CAN
+    from agent.sources.can.setup import load_signal_map  # noqa: PLC0415  only with CAN
 
     try:
         signals = load_signal_map(bus)

@@ -17,7 +17,7 @@ from agent.doctor.subject import Running, Subject
 from agent.host import boottime_s
 
 if TYPE_CHECKING:
-    from agent.sources.nmea_port import SerialSession
+    from agent.sources.nmea.port import SerialSession
 
 LISTEN_S: Final = 12.0
 """For all baud rates together."""
@@ -70,7 +70,7 @@ GOOD: Final = Kind(
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """``heard`` is the session's account, as that of ``agent.sources.nmea_port``."""
+    """``heard`` is the session's account, as that of ``agent.sources.nmea.port``."""
 
     device: str
     ports: tuple[str, ...] = ()
@@ -132,9 +132,9 @@ def _listen(
 ) -> Facts:
     """Try the likely rates for as long as the time allows; nothing is written to the receiver."""
     # pyserial is loaded only where there is a port to read
-    from agent.sources.nmea_baud import LISTEN_S as RATE_S  # noqa: PLC0415
-    from agent.sources.nmea_baud import BaudMemory, bauds_to_try  # noqa: PLC0415
-    from agent.sources.nmea_port import PORT_ERRORS, SerialSession, reason_of  # noqa: PLC0415
+    from agent.sources.nmea.baud import LISTEN_S as RATE_S  # noqa: PLC0415
+    from agent.sources.nmea.baud import BaudMemory, bauds_to_try  # noqa: PLC0415
+    from agent.sources.nmea.port import PORT_ERRORS, SerialSession, reason_of  # noqa: PLC0415
 
     bauds = bauds_to_try(settings.baud, BaudMemory(state_dir).recall(device))
     ends_s = boottime_s() + LISTEN_S

@@ -21,13 +21,13 @@ from agent.config import CanSettings
 from agent.errors import ConfigError, DbcError
 from agent.host import SystemClock
 from agent.inputs import Inbox, SourceChanged
-from agent.sources import can_bus
-from agent.sources.can_bus import CanSource
-from agent.sources.can_id import by_id
-from agent.sources.can_map import SignalMap, references
-from agent.sources.can_python import check_interface
-from agent.sources.dbc_compile import compile_in_process, compile_tables
-from agent.sources.dbc_table import from_json, selected, to_json
+from agent.sources.can import source as can_bus
+from agent.sources.can.ids import by_id
+from agent.sources.can.python_can import check_interface
+from agent.sources.can.signal_map import SignalMap, references
+from agent.sources.can.source import CanSource
+from agent.sources.dbc.compile import compile_in_process, compile_tables
+from agent.sources.dbc.table import from_json, selected, to_json
 from tests.fakes.can_buses import FlakyBus
 from tests.fakes.can_frames import frame, frames_of
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from agent.sources.can_errors import BusState, advice, is_overflow, state_after
+from agent.sources.can.errors import BusState, advice, is_overflow, state_after
 
 ACTIVE, WARNING, PASSIVE, OFF = BusState
 

@@ -6,7 +6,7 @@ import cantools
 import pytest
 
 from agent.config import CanSettings
-from agent.sources.can_id import (
+from agent.sources.can.ids import (
     EXTENDED,
     REMOTE,
     IdFilter,
@@ -16,8 +16,8 @@ from agent.sources.can_id import (
     pgn,
     source_address,
 )
-from agent.sources.can_map import SignalMap, references
-from agent.sources.dbc_compile import compile_in_process
+from agent.sources.can.signal_map import SignalMap, references
+from agent.sources.dbc.compile import compile_in_process
 from tests.fakes.can_frames import frame, frames_of
 
 J1939 = """VERSION ""

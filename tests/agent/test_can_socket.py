@@ -8,11 +8,11 @@ import pytest
 
 from agent.config import CanSettings
 from agent.errors import SourceError
-from agent.sources import can_socket
-from agent.sources.can_id import ERROR, EXTENDED, by_id
-from agent.sources.can_map import SignalMap, references
-from agent.sources.can_socket import SocketCanReader, drops_in, open_socket
-from agent.sources.dbc_compile import compile_in_process
+from agent.sources.can import socketcan as can_socket
+from agent.sources.can.ids import ERROR, EXTENDED, by_id
+from agent.sources.can.signal_map import SignalMap, references
+from agent.sources.can.socketcan import SocketCanReader, drops_in, open_socket
+from agent.sources.dbc.compile import compile_in_process
 
 CLASSIC = struct.Struct("=IB3x8s")
 FD = struct.Struct("=IBB2x64s")

@@ -10,10 +10,10 @@ import pytest
 from agent.config import CanSettings
 from agent.host import SystemClock
 from agent.inputs import Inbox
-from agent.sources import can_bus
-from agent.sources.can_bus import GATHER_S, CanSource, gather_s
-from agent.sources.can_map import SignalMap, references
-from agent.sources.dbc_compile import compile_in_process
+from agent.sources.can import source as can_bus
+from agent.sources.can.signal_map import SignalMap, references
+from agent.sources.can.source import GATHER_S, CanSource, gather_s
+from agent.sources.dbc.compile import compile_in_process
 from simulator.can_player import CanPlayer
 from tests.fakes.can_datagrams import BUS_OFF, CONTROLLER, RESTARTED, DatagramBus, DatagramSource
 

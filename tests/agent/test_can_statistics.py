@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from agent.config import CanSettings
-from agent.sources.can_map import SignalMap, references
-from agent.sources.can_slots import HISTORY_LIMIT
-from agent.sources.dbc_compile import compile_in_process
+from agent.sources.can.signal_map import SignalMap, references
+from agent.sources.can.slots import HISTORY_LIMIT
+from agent.sources.dbc.compile import compile_in_process
 from tests.fakes.can_frames import frame
 
 DBC = """VERSION ""

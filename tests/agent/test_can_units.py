@@ -5,9 +5,9 @@ import pytest
 from agent.config import CanSettings, SignalSettings
 from agent.config.can import FIELD_UNITS
 from agent.errors import ConfigError
-from agent.sources.can_setup import load_signal_map
-from agent.sources.can_units import doubt, unit_of
-from agent.sources.dbc_table import BitField, SignalTable
+from agent.sources.can.setup import load_signal_map
+from agent.sources.can.units import doubt, unit_of
+from agent.sources.dbc.table import BitField, SignalTable
 
 
 def table(unit):

@@ -5,8 +5,8 @@ import random
 import pytest
 
 from agent.errors import DbcError
-from agent.sources.dbc_compile import compile_in_process, compile_tables
-from agent.sources.dbc_load import load
+from agent.sources.dbc.compile import compile_in_process, compile_tables
+from agent.sources.dbc.load import load
 
 HEAD = 'VERSION ""\nNS_ :\n\tCM_\n\tVAL_\nBS_:\nBU_: ECU\n'
 PACK = """BO_ 256 Pack: 8 ECU

@@ -14,9 +14,9 @@ from pathlib import Path
 import cantools
 import pytest
 
-from agent.sources.dbc_compile import message_tables
-from agent.sources.dbc_load import load
-from agent.sources.dbc_table import selected
+from agent.sources.dbc.compile import message_tables
+from agent.sources.dbc.load import load
+from agent.sources.dbc.table import selected
 
 FOLDER = os.environ.get("MILEPOST_DBC_FOLDER", "")
 FILES = sorted(Path(FOLDER).rglob("*.dbc")) if FOLDER else []

@@ -36,7 +36,7 @@ from agent.doctor.mounts import Mount
 from agent.doctor.permissions import Node, Wanted
 from agent.doctor.subject import Running, User
 from agent.errors import ConfigError, IdentityError
-from agent.sources.can_id import by_id, by_pgn
+from agent.sources.can.ids import by_id, by_pgn
 from agent.transport import CertificateFacts, Credentials
 from tests.conftest import ROOT
 

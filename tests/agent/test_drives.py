@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.config import CanSettings
-from agent.sources.can_map import SignalMap, references
-from agent.sources.dbc_compile import compile_in_process
+from agent.sources.can.signal_map import SignalMap, references
+from agent.sources.dbc.compile import compile_in_process
 from contract import Mode
 from tests.fakes.can_frames import frames_of
 from tests.fakes.drives import START_S, DriveRig, recorded_fixes

@@ -12,8 +12,8 @@ from agent.engine.odometer import GpsOdometer
 from agent.engine.state import VehicleState
 from agent.engine.trips import TripKeeper
 from agent.inputs import QUEUE_LIMIT, Fix, FixReceived, Inbox, SourceChanged
-from agent.sources.can_map import SignalMap, references
-from agent.sources.dbc_compile import compile_in_process
+from agent.sources.can.signal_map import SignalMap, references
+from agent.sources.dbc.compile import compile_in_process
 from contract import Mode, TimeQuality, decode_sample, encode
 from tests.fakes.can_frames import frames_of
 from tests.fakes.clock import FakeClock

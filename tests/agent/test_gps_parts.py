@@ -7,12 +7,12 @@ import pytest
 
 from agent.config import GpsSettings
 from agent.inputs import Inbox
-from agent.sources import accuracy
-from agent.sources.gps_choice import ReceiverChoice
-from agent.sources.gps_faults import Cause, GpsFaults, GpsLostError
-from agent.sources.gpsd_protocol import fix_from_tpv, sky_of
-from agent.sources.gpsd_receiver import Receiver
-from agent.sources.gpsd_session import GpsdSession
+from agent.sources.gps import accuracy
+from agent.sources.gps.choice import ReceiverChoice
+from agent.sources.gps.faults import Cause, GpsFaults, GpsLostError
+from agent.sources.gpsd.protocol import fix_from_tpv, sky_of
+from agent.sources.gpsd.receiver import Receiver
+from agent.sources.gpsd.session import GpsdSession
 from contract import FixMode
 
 FIRST, SECOND = "/dev/ttyAMA0", "/dev/ttyACM0"
@@ -167,7 +167,7 @@ def test_a_dilution_that_means_unknown_gives_no_accuracy():
 def faults_with(caplog, **settings):
     caplog.set_level(logging.INFO)
     inbox = Inbox()
-    log = logging.getLogger("agent.sources.gpsd")
+    log = logging.getLogger("agent.sources.gpsd.source")
     return GpsFaults(GpsSettings(**settings), inbox, log, "GPS", 0.0), inbox
 
 

@@ -14,9 +14,9 @@ from agent.config import GpsSettings
 from agent.host import SystemClock
 from agent.inputs import FixReceived, Inbox, SourceChanged
 from agent.sources.backoff import Backoff
-from agent.sources.gpsd import GpsdSource
-from agent.sources.gpsd_protocol import fix_from_tpv, parse_line
-from agent.sources.gpsd_receiver import Receiver
+from agent.sources.gpsd.protocol import fix_from_tpv, parse_line
+from agent.sources.gpsd.receiver import Receiver
+from agent.sources.gpsd.source import GpsdSource
 from tests.conftest import program
 from tests.fakes import nmea
 from tests.fakes.gpsd_script import RealGpsd, ScriptedGpsd

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from agent.config import GpsSettings
-from agent.sources.gpsd import GpsdSource
+from agent.sources.gpsd.source import GpsdSource
 from contract import FixMode
 from tests.conftest import program
 from tests.fakes import nmea
@@ -115,7 +115,7 @@ def test_gpsd_restarted_is_told_once_and_recovers_by_itself(rig, free_port, capl
         Feeder(gpsd.feed),
     ):
         lost_and_found(rig, gpsd.stop, gpsd.start, "unreachable")
-    told = [one.getMessage() for one in caplog.records if one.name == "agent.sources.gpsd"]
+    told = [one.getMessage() for one in caplog.records if one.name == "agent.sources.gpsd.source"]
     what = f"GPS through gpsd at 127.0.0.1:{gpsd.port}"
     assert told == [f"{what} lost: gpsd closed the connection", f"{what} recovered"]
 

@@ -9,7 +9,7 @@ import pytest
 from agent.config import GpsSettings
 from agent.host import SystemClock
 from agent.inputs import FixReceived, Inbox, SourceChanged
-from agent.sources.gpsd import GpsdSource
+from agent.sources.gpsd.source import GpsdSource
 from tests.agent.test_gpsd import take, tpv
 from tests.fakes.gps_ways import wait_until
 from tests.fakes.gpsd_script import ScriptedGpsd

@@ -391,7 +391,7 @@ def test_who_asks_for_addresses_is_told_ours_if_we_have_one(scene):
 
 
 def test_a_silent_bus_that_holds_after_a_loss_is_back(scene, monkeypatch):
-    monkeypatch.setattr("agent.sources.bus_worker.HELD_S", 1)
+    monkeypatch.setattr("agent.sources.can.worker.HELD_S", 1)
     source = scene.source()
     bus = scene.bus()
     wait_for(lambda: source._bus is not None, "open")

@@ -20,8 +20,8 @@ def root_as_it_was():
 
 def test_text_lines_name_time_level_and_component(root_as_it_was, capsys):
     set_up(LogSettings())
-    logging.getLogger("agent.sources.gpsd").warning("lost: %s", "x")
-    logging.getLogger("agent.sources.gpsd").debug("not shown")
+    logging.getLogger("agent.sources.gpsd.source").warning("lost: %s", "x")
+    logging.getLogger("agent.sources.gpsd.source").debug("not shown")
     (line,) = capsys.readouterr().err.splitlines()
     assert line[10] == "T"
     assert line.endswith("Z warning  gpsd: lost: x")

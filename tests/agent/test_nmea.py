@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.sources.antenna import BLIND_S, AntennaWatch
-from agent.sources.nmea import (
+from agent.sources.gps.antenna import BLIND_S, AntennaWatch
+from agent.sources.nmea.fields import NmeaError
+from agent.sources.nmea.frames import MAX_UBX_PAYLOAD, NOISE, Framer, ubx_message
+from agent.sources.nmea.parser import (
     MAX_SENTENCE_BYTES,
     Gga,
     Gll,
@@ -25,10 +27,8 @@ from agent.sources.nmea import (
     checksum,
     parse,
 )
-from agent.sources.nmea_fields import NmeaError
-from agent.sources.nmea_frames import MAX_UBX_PAYLOAD, NOISE, Framer, ubx_message
-from agent.sources.nmea_stream import NmeaStream
-from agent.sources.nmea_ublox import CFG_RATE, MON_VER, QUESTIONS, UbloxReceiver
+from agent.sources.nmea.stream import NmeaStream
+from agent.sources.nmea.ublox import CFG_RATE, MON_VER, QUESTIONS, UbloxReceiver
 from contract import FixMode
 from tests.fakes import nmea
 

@@ -9,7 +9,7 @@ from agent.engine.groups import Groups
 from agent.engine.odometer import GpsOdometer
 from agent.engine.state import VehicleState
 from agent.host import SystemClock
-from agent.sources.nmea_stream import NmeaStream
+from agent.sources.nmea.stream import NmeaStream
 from contract import TimeQuality
 from simulator.receiver_log import read_receiver_log
 from tests.fakes import nmea

@@ -13,11 +13,11 @@ from serial import SerialException
 from agent.config import GpsSettings
 from agent.host import SystemClock
 from agent.inputs import FixReceived, Inbox, SourceChanged
-from agent.sources.nmea_baud import BAUD_FILE, LIKELY, BaudMemory, bauds_to_try
-from agent.sources.nmea_frames import Framer, ubx_message
-from agent.sources.nmea_port import PORT_ERRORS, reason_of
-from agent.sources.nmea_serial import NmeaSource
-from agent.sources.nmea_ublox import CFG_RATE, MON_VER, QUESTIONS
+from agent.sources.nmea.baud import BAUD_FILE, LIKELY, BaudMemory, bauds_to_try
+from agent.sources.nmea.frames import Framer, ubx_message
+from agent.sources.nmea.port import PORT_ERRORS, reason_of
+from agent.sources.nmea.source import NmeaSource
+from agent.sources.nmea.ublox import CFG_RATE, MON_VER, QUESTIONS
 from simulator.nmea_player import NmeaPlayer
 from simulator.receiver_log import read_receiver_log
 from tests.fakes import nmea

@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from agent.cli import cli
 from agent.config import load
 from agent.preset import presets
-from agent.sources.can_setup import load_signal_map
+from agent.sources.can.setup import load_signal_map
 from simulator.can_log import CanLog
 from simulator.can_player import CanPlayer
 from simulator.demo.bus import new_bus

@@ -9,9 +9,9 @@ import socket
 import struct
 
 from agent.errors import SourceError
-from agent.sources.can_bus import CanSource
-from agent.sources.can_id import ERROR
-from agent.sources.can_socket import SocketCanReader
+from agent.sources.can.ids import ERROR
+from agent.sources.can.socketcan import SocketCanReader
+from agent.sources.can.source import CanSource
 
 CLASSIC = struct.Struct("=IB3x8s")
 BUS_OFF = 0x040

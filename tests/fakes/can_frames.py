@@ -2,7 +2,7 @@
 
 import re
 
-from agent.sources.can_id import can_id
+from agent.sources.can.ids import can_id
 
 _LINE = re.compile(r"\((?P<at>[\d.]+)\) \w+ (?P<id>[0-9A-F]+)#(?P<data>[0-9A-F]*)")
 

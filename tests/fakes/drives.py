@@ -13,7 +13,7 @@ from agent.engine.track import PositionTrack
 from agent.engine.trips import TripKeeper
 from agent.engine.watches import LowBatteryMark
 from agent.inputs import FixReceived, Inbox
-from agent.sources.gpsd_protocol import fix_from_tpv
+from agent.sources.gpsd.protocol import fix_from_tpv
 from simulator import gpsd_reports
 from simulator.trace import read_trace
 from tests.fakes.clock import FakeClock

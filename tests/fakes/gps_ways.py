@@ -14,9 +14,9 @@ from unittest.mock import patch
 from agent.config import GpsSettings
 from agent.host import SystemClock
 from agent.inputs import Fix, FixReceived, Inbox
-from agent.sources.gpsd import GpsdSource
-from agent.sources.nmea_baud import BaudMemory
-from agent.sources.nmea_serial import NmeaSource
+from agent.sources.gpsd.source import GpsdSource
+from agent.sources.nmea.baud import BaudMemory
+from agent.sources.nmea.source import NmeaSource
 from simulator.gpsd_server import GpsdServer, Stamp
 from simulator.nmea_player import NmeaPlayer
 from simulator.receiver_log import read_receiver_log
@@ -99,7 +99,7 @@ def through_serial(job: Job, inbox: Inbox):
     # at this speed a line that merely was not scheduled looks like one between two epochs, and
     # a reader that was not like one that has gone
     with (
-        patch("agent.sources.nmea_port.PAUSE_S", 30.0),
+        patch("agent.sources.nmea.port.PAUSE_S", 30.0),
         patch("simulator.serial_line._FULL_S", 30.0),
     ):
         source.start()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from agent.config.obd import J1939Request, J1939Settings
 from agent.inputs import Inbox
 from agent.ports import Clock
-from agent.sources.bus_worker import BusWorker
+from agent.sources.can.worker import BusWorker
 from agent.sources.j1939 import dm1, frames
 from agent.sources.j1939.claim import AddressClaim, make_name
 from agent.sources.j1939.transport import BroadcastReceiver

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from agent.config.obd import ObdSettings
 from agent.inputs import Inbox
 from agent.ports import Clock
-from agent.sources.bus_worker import BusWorker
+from agent.sources.can.worker import BusWorker
 from agent.sources.obd import addresses
 from agent.sources.obd.awake import Awake
 from agent.sources.obd.policy import Asking, spacing_s

@@ -9,9 +9,9 @@ import tempfile
 from pathlib import Path
 
 from agent.config import CanSettings
-from agent.sources.can_map import SignalMap, references
-from agent.sources.can_slots import RawFrame
-from agent.sources.dbc_compile import compile_in_process
+from agent.sources.can.signal_map import SignalMap, references
+from agent.sources.can.slots import RawFrame
+from agent.sources.dbc.compile import compile_in_process
 from tests.fuzz.targets import dbc
 
 FRAME = struct.Struct("<IB64s")

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from agent.errors import DbcError
-from agent.sources.dbc_compile import compile_in_process
+from agent.sources.dbc.compile import compile_in_process
 
 FOLDER = tempfile.TemporaryDirectory(prefix="milepost-fuzz-")
 FILE = Path(FOLDER.name) / "bus.dbc"

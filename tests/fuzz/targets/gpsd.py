@@ -3,9 +3,9 @@
 import json
 
 from agent.config import GpsSettings
-from agent.sources.gps_choice import ReceiverChoice
-from agent.sources.gps_faults import GpsLostError
-from agent.sources.gpsd_session import MAX_LINE_BYTES, GpsdSession
+from agent.sources.gps.choice import ReceiverChoice
+from agent.sources.gps.faults import GpsLostError
+from agent.sources.gpsd.session import MAX_LINE_BYTES, GpsdSession
 from contract import Location
 
 PORT = "/dev/ttyAMA0"

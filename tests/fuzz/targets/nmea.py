@@ -6,9 +6,9 @@ would find.
 
 import re
 
-from agent.sources.nmea import MAX_SENTENCE_BYTES, checksum
-from agent.sources.nmea_frames import ubx_message
-from agent.sources.nmea_stream import NmeaStream
+from agent.sources.nmea.frames import ubx_message
+from agent.sources.nmea.parser import MAX_SENTENCE_BYTES, checksum
+from agent.sources.nmea.stream import NmeaStream
 from contract import Location
 from tests.fakes import nmea
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from math import ceil
 from typing import Final
 
-from agent.sources.nmea_frames import ubx_message
+from agent.sources.nmea.frames import ubx_message
 
 MON_VER: Final = b"\x0a\x04"
 CFG_RATE: Final = b"\x06\x08"

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Mapping
 
 from agent.config import CanSettings, FieldKind, Match, SignalSettings, Stat, field_kind
 from agent.inputs import SignalValue
-from agent.sources.can_id import IdFilter, by_id, by_pgn
-from agent.sources.can_reading import MAX_TEXT, Reading, Validity
-from agent.sources.can_slots import RawFrame, Slot, SlotTable
-from agent.sources.dbc_table import SignalTable
+from agent.sources.can.ids import IdFilter, by_id, by_pgn
+from agent.sources.can.reading import MAX_TEXT, Reading, Validity
+from agent.sources.can.slots import RawFrame, Slot, SlotTable
+from agent.sources.dbc.table import SignalTable
 
 
 class SignalMap:

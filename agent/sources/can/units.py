@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from agent.config import SignalSettings
 from agent.config.can import FIELD_UNITS
 from agent.errors import ConfigError
-from agent.sources.dbc_table import SignalTable
+from agent.sources.dbc.table import SignalTable
 
 
 class Unit(NamedTuple):

@@ -1,6 +1,6 @@
 """Compile DBC files to the tables of the mapped signals, in a process of its own.
 
-``python -m agent.sources.dbc_compile`` reads one JSON object from standard input,
+``python -m agent.sources.dbc.compile`` reads one JSON object from standard input,
 ``{"dbc": [path, …], "signals": [reference, …]}``, and writes one to standard output:
 ``{"tables": {reference: table}, "remarks": [line, …]}`` or ``{"error": text, "hint": text}``.
 
@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from agent.errors import DbcError
-from agent.sources.dbc_load import load, problem_with
-from agent.sources.dbc_table import BitField, SignalTable, from_json, to_json
-from agent.sources.dbc_text import Note
+from agent.sources.dbc.load import load, problem_with
+from agent.sources.dbc.table import BitField, SignalTable, from_json, to_json
+from agent.sources.dbc.text import Note
 
 TIMEOUT_S: Final = 120.0
 """A Pi Zero takes 5 s for a DBC of 10,000 lines."""
@@ -52,7 +52,7 @@ def compile_tables(dbc: Sequence[Path], signals: Sequence[str]) -> dict[str, Sig
     request = json.dumps({"dbc": [str(path) for path in dbc], "signals": list(signals)})
     try:
         answer = subprocess.run(
-            [sys.executable, "-m", "agent.sources.dbc_compile"],
+            [sys.executable, "-m", "agent.sources.dbc.compile"],
             input=request.encode(),
             capture_output=True,
             timeout=TIMEOUT_S,

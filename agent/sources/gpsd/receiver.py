@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Final
 
 from agent.inputs import Fix, FixReceived
-from agent.sources.gpsd_protocol import Report, Sky, fix_from_tpv, number, sky_of
+from agent.sources.gpsd.protocol import Report, Sky, fix_from_tpv, number, sky_of
 
 USUAL_CYCLE_S: Final = 1.0
 

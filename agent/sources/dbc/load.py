@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from agent.errors import DbcError
-from agent.sources.dbc_text import DbcText, Note
+from agent.sources.dbc.text import DbcText, Note
 
 MAX_REPAIRS: Final = 64
 """A file with more faults than that is none that a tool wrote: mend it by hand."""

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final
 from agent.config import CanSettings
 from agent.config.obd import BusSettings
 from agent.errors import ConfigError, SourceError
-from agent.sources.can_id import ERROR, can_id
-from agent.sources.can_slots import RawFrame
+from agent.sources.can.ids import ERROR, can_id
+from agent.sources.can.slots import RawFrame
 
 if TYPE_CHECKING:
     import can
@@ -48,7 +48,7 @@ def check_interface(settings: CanSettings | BusSettings, section: str = "can") -
 
 
 class PythonCanReader:
-    """As ``agent.sources.can_socket.SocketCanReader``; such a bus tells of no drops.
+    """As ``agent.sources.can.socketcan.SocketCanReader``; such a bus tells of no drops.
 
     Raises:
         SourceError: the bus cannot be opened.

@@ -2,7 +2,7 @@
 
 A line begins anywhere, is cut and garbled, speaks at another baud rate than thought, and
 u-blox receivers mix their binary protocol in. Nothing here is believed: the checksum of
-a sentence is looked at by :func:`agent.sources.nmea.parse`, that of UBX here.
+a sentence is looked at by :func:`agent.sources.nmea.parser.parse`, that of UBX here.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from agent.sources.nmea import MAX_SENTENCE_BYTES
+from agent.sources.nmea.parser import MAX_SENTENCE_BYTES
 
 UBX_SYNC: Final = b"\xb5\x62"
 MAX_UBX_PAYLOAD: Final = 1_024

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from agent.inputs import FixReceived
-from agent.sources import antenna
-from agent.sources.nmea import Gsv, Sentence, Txt, parse
-from agent.sources.nmea_epochs import EpochMerger
-from agent.sources.nmea_fields import NmeaError
-from agent.sources.nmea_frames import NOISE, UBX_SYNC, Framer
+from agent.sources.gps import antenna
+from agent.sources.nmea.epochs import EpochMerger
+from agent.sources.nmea.fields import NmeaError
+from agent.sources.nmea.frames import NOISE, UBX_SYNC, Framer
+from agent.sources.nmea.parser import Gsv, Sentence, Txt, parse
 
 UBX_KEPT: Final = 16
 

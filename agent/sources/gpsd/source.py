@@ -15,11 +15,11 @@ from typing import Any, Final
 from agent.config import GpsSettings
 from agent.inputs import Inbox
 from agent.ports import Clock
-from agent.sources.gps_choice import ReceiverChoice
-from agent.sources.gps_faults import Cause, GpsLostError
-from agent.sources.gps_thread import LOOK_S, GpsThread
-from agent.sources.gpsd_protocol import watch_command
-from agent.sources.gpsd_session import GpsdSession
+from agent.sources.gps.choice import ReceiverChoice
+from agent.sources.gps.faults import Cause, GpsLostError
+from agent.sources.gps.thread import LOOK_S, GpsThread
+from agent.sources.gpsd.protocol import watch_command
+from agent.sources.gpsd.session import GpsdSession
 
 CONNECT_TIMEOUT_S: Final = 5.0
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 
 from agent.config import CanSettings
-from agent.sources.can_map import SignalMap, references
-from agent.sources.can_units import refuse_or_tell
-from agent.sources.dbc_compile import compile_tables
+from agent.sources.can.signal_map import SignalMap, references
+from agent.sources.can.units import refuse_or_tell
+from agent.sources.dbc.compile import compile_tables
 
 _log = logging.getLogger(__name__)
 

@@ -15,10 +15,10 @@ from typing import Any
 from agent.config import GpsSettings, UbloxCycle
 from agent.inputs import Inbox
 from agent.ports import Clock
-from agent.sources.gps_faults import Cause, GpsLostError
-from agent.sources.gps_thread import LOOK_S, GpsThread
-from agent.sources.nmea_baud import ENOUGH_NOISE_BYTES, LISTEN_S, BaudMemory, bauds_to_try
-from agent.sources.nmea_port import PORT_ERRORS, SerialSession, reason_of, was_unplugged
+from agent.sources.gps.faults import Cause, GpsLostError
+from agent.sources.gps.thread import LOOK_S, GpsThread
+from agent.sources.nmea.baud import ENOUGH_NOISE_BYTES, LISTEN_S, BaudMemory, bauds_to_try
+from agent.sources.nmea.port import PORT_ERRORS, SerialSession, reason_of, was_unplugged
 
 _log = logging.getLogger(__name__)
 

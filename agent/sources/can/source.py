@@ -26,12 +26,12 @@ from agent.inputs import Inbox, SignalValue, SourceChanged
 from agent.logs import StateLog
 from agent.ports import Clock
 from agent.sources.backoff import Backoff
-from agent.sources.can_errors import BusState, advice, is_overflow, state_after
-from agent.sources.can_id import ERROR
-from agent.sources.can_map import SignalMap
-from agent.sources.can_python import PythonCanReader
-from agent.sources.can_slots import RawFrame
-from agent.sources.can_socket import SocketCanReader, open_socket
+from agent.sources.can.errors import BusState, advice, is_overflow, state_after
+from agent.sources.can.ids import ERROR
+from agent.sources.can.python_can import PythonCanReader
+from agent.sources.can.signal_map import SignalMap
+from agent.sources.can.slots import RawFrame
+from agent.sources.can.socketcan import SocketCanReader, open_socket
 
 GATHER_S: Final = 0.1
 """How long frames are left in the socket to gather; half of the fastest sampling interval."""

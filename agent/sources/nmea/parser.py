@@ -14,8 +14,8 @@ from collections.abc import Callable
 from datetime import date
 from typing import Final, NamedTuple
 
-from agent.sources.accuracy import from_sigmas
-from agent.sources.nmea_fields import (
+from agent.sources.gps.accuracy import from_sigmas
+from agent.sources.nmea.fields import (
     NmeaError,
     calendar_date,
     date_of,

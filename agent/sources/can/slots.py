@@ -17,8 +17,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from agent.sources.can_id import ERROR, IdFilter
-from agent.sources.dbc_table import Selectors, selected
+from agent.sources.can.ids import ERROR, IdFilter
+from agent.sources.dbc.table import Selectors, selected
 
 RawFrame = tuple[int, int, bytes]
 """Id with SocketCAN's flags, bytes of data, and the data, which may be padded."""

@@ -18,9 +18,9 @@ from typing import Final
 from agent.config import GpsSettings
 from agent.inputs import FixReceived, Inbox
 from agent.ports import Clock
-from agent.sources.antenna import AntennaWatch
 from agent.sources.backoff import Backoff
-from agent.sources.gps_faults import GpsFaults, GpsLostError
+from agent.sources.gps.antenna import AntennaWatch
+from agent.sources.gps.faults import GpsFaults, GpsLostError
 
 LOOK_S: Final = 1.0
 """The longest time between two looks at what is missing."""

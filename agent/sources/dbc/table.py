@@ -1,6 +1,6 @@
 """What the agent keeps of a DBC: how to get each mapped signal out of a frame, and no more.
 
-``dbc_compile`` makes the table with cantools in a process of its own, so that cantools and
+``compile`` makes the table with cantools in a process of its own, so that cantools and
 the parsed database never take memory in the agent. Values are exactly those of cantools:
 the same integer and float arithmetic, the same names from value tables.
 """

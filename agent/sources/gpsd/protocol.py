@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from agent.inputs import Fix
-from agent.sources import accuracy
+from agent.sources.gps import accuracy
 from contract import FixMode
 
 MODE_2D: Final = 2
@@ -136,7 +136,7 @@ def parse_time(text: object) -> datetime | None:
 
 
 def _accuracy(tpv: Report, driver: str) -> float | None:
-    """The radius of 95 %, metres (``agent.sources.accuracy``).
+    """The radius of 95 %, metres (``agent.sources.gps.accuracy``).
 
     ``hAcc`` and a u-blox' ``eph`` are the receiver's own radius of one sigma, any other
     ``eph`` is gpsd's 95 %; before 3.20 there were only ``epx`` and ``epy``.

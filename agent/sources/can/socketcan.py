@@ -21,9 +21,9 @@ from collections.abc import Sequence
 from typing import Final
 
 from agent.errors import SourceError
-from agent.sources.can_errors import REPORTS
-from agent.sources.can_id import IdFilter, grouped
-from agent.sources.can_slots import RawFrame
+from agent.sources.can.errors import REPORTS
+from agent.sources.can.ids import IdFilter, grouped
+from agent.sources.can.slots import RawFrame
 
 _CLASSIC: Final = struct.Struct("=IB3x8s")
 _FD: Final = struct.Struct("=IB3x64s")

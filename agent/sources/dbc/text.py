@@ -1,7 +1,7 @@
 """A DBC file as lines that keep their numbers, and how the usual faults in it are mended.
 
 A statement is taken out by blanking its lines, so that every later fault is found under the
-number that an editor shows. Pure: what cantools thinks of the text is ``dbc_load``'s part.
+number that an editor shows. Pure: what cantools thinks of the text is ``load``'s part.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from agent.sources.can_id import EXTENDED, EXTENDED_MASK, STANDARD_MASK
+from agent.sources.can.ids import EXTENDED, EXTENDED_MASK, STANDARD_MASK
 
 _STATEMENT: Final = re.compile(r"\s*(?:[A-Z]+_[A-Z_]*|VERSION|FILTER)\b")
 _UNTERMINATED: Final = ("BO_ ", "SG_ ", "BU_", "BS_", "NS_", "VERSION")

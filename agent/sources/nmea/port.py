@@ -11,8 +11,8 @@ from typing import Any, Final
 import serial
 
 from agent.inputs import FixReceived
-from agent.sources.nmea_stream import NmeaStream
-from agent.sources.nmea_ublox import QUESTIONS, UbloxReceiver
+from agent.sources.nmea.stream import NmeaStream
+from agent.sources.nmea.ublox import QUESTIONS, UbloxReceiver
 
 PORT_ERRORS: Final = (OSError, ValueError, termios.error)
 """What opening and using a port raises: pyserial lets termios' own errors through."""

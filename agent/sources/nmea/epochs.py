@@ -23,8 +23,8 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
 from agent.inputs import Fix, FixReceived
-from agent.sources.accuracy import UNKNOWN_DILUTION, from_hdop
-from agent.sources.nmea import (
+from agent.sources.gps.accuracy import UNKNOWN_DILUTION, from_hdop
+from agent.sources.nmea.parser import (
     NO_FIX_QUALITIES,
     Gga,
     Gll,

@@ -12,10 +12,10 @@ from typing import Any, Final
 
 from agent.config import GpsSettings
 from agent.inputs import FixReceived
-from agent.sources import antenna
-from agent.sources.gps_choice import ReceiverChoice
-from agent.sources.gps_faults import Cause, GpsLostError
-from agent.sources.gpsd_protocol import (
+from agent.sources.gps import antenna
+from agent.sources.gps.choice import ReceiverChoice
+from agent.sources.gps.faults import Cause, GpsLostError
+from agent.sources.gpsd.protocol import (
     Report,
     cycle_command,
     has_fix,
@@ -23,7 +23,7 @@ from agent.sources.gpsd_protocol import (
     path_of,
     watch_command,
 )
-from agent.sources.gpsd_receiver import Receiver
+from agent.sources.gpsd.receiver import Receiver
 
 MAX_LINE_BYTES: Final = 65_536
 """Longer than any report; gpsd's own buffer is 10 KB."""

@@ -6,8 +6,8 @@ import math
 from typing import Final
 
 from agent.config import FieldKind, SignalSettings, Stat
-from agent.sources.can_slots import Slot
-from agent.sources.dbc_table import Number, SignalTable
+from agent.sources.can.slots import Slot
+from agent.sources.dbc.table import Number, SignalTable
 
 MAX_TEXT: Final = 256
 """The contract's limit for a text."""

@@ -1,0 +1,1 @@
+"""DBC files: as they are found in the wild, and compiled to tables without cantools."""

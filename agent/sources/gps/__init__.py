@@ -1,0 +1,1 @@
+"""What every GPS source shares: accuracy, the choice of a receiver, faults, the antenna."""

@@ -1,0 +1,1 @@
+"""GPS through gpsd: the JSON protocol, its receivers, the session and the thread."""

@@ -1,0 +1,1 @@
+"""GPS straight from a serial port: framing, sentences, epochs and the thread."""

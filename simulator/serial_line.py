@@ -44,6 +44,7 @@ class SerialLine:
         """What nobody read in time."""
         self._link = link
         self._master: int | None = None
+        self._closing = threading.Lock()
         self._terminal = ""
         self._speed_code: int | None = getattr(termios, f"B{baud}", None)
         self._noise = Random(baud)  # noqa: S311 -- noise on a line guards nothing
@@ -72,13 +73,14 @@ class SerialLine:
             ) from error
 
     def close(self) -> None:
-        """Unplug: who has the port open gets an error."""
+        """Unplug: who has the port open gets an error. From any thread, idempotent."""
         link = self._link
         if link is not None and link.is_symlink() and str(link.readlink()) == self._terminal:
             link.unlink()
-        if self._master is not None:
-            os.close(self._master)
-            self._master = None
+        with self._closing:
+            master, self._master = self._master, None
+        if master is not None:
+            os.close(master)
 
     def has_reader(self) -> bool:
         """Whether a program has the port open."""

@@ -167,6 +167,9 @@ def test_the_history_lists_every_identity_with_its_deliveries(on_one_machine, qu
     later = selected(kinesis.sample(sequence=2), received_at_ms=kinesis.RECEIVED_MS + 1)
     handle(lambda_event(later), None)
     first, second = queries.history("van-1")
+    message = second.pop("message")
+    assert (message["vehicle_id"], message["sequence"]) == ("van-1", 2)
+    assert message["run_id"] == kinesis.RUN
     assert (first["kind"], first["sequence"], first["deliveries"]) == ("event", 1, 1)
     assert second == {
         "kind": "sample",

@@ -63,9 +63,7 @@ NOT_ASKED: Final = Kind(
     "not listened to: an agent of another user may have the port",
     "sudo milepost-agent doctor --only gps",
 )
-GOOD: Final = Kind(
-    "gps-port-good", Severity.OK, "{device} at {baud} baud: {sentences} sentences, {fixes} fixes"
-)
+GOOD: Final = Kind("gps-port-good", Severity.OK, "{device} at {baud} baud: {sentences}, {fixes}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +110,13 @@ def check(facts: Facts) -> Iterator[Finding]:
         yield GOOD(
             device=device,
             baud=heard["baud"],
-            sentences=heard["sentences"],
-            fixes=heard["fixes"],
+            sentences=_counted(heard["sentences"], "sentence"),
+            fixes=_counted(heard["fixes"], "fix", "es"),
         )
+
+
+def _counted(count: int, word: str, ending: str = "s") -> str:
+    return f"{count} {word}" if count == 1 else f"{count} {word}{ending}"
 
 
 def serial_ports() -> tuple[str, ...]:

@@ -31,6 +31,7 @@ from agent.doctor import (
     service,
 )
 from agent.doctor.finding import Severity
+from agent.doctor.gps_poll import Heard
 from agent.doctor.links import Link
 from agent.doctor.mounts import Mount
 from agent.doctor.permissions import Node, Wanted
@@ -83,11 +84,9 @@ def running(**fields):
     return systemd(UNIT, Running.YES, account(**fields))
 
 
-def gpsd(faults=(), **fields):
+def heard(device="/dev/ttyACM0", **fields):
     good = {
-        "host": "127.0.0.1",
-        "port": 2947,
-        "receivers": ("/dev/ttyACM0",),
+        "speaks": True,
         "mode": 3,
         "seen": 14,
         "used": 9,
@@ -96,7 +95,12 @@ def gpsd(faults=(), **fields):
         "watched_s": 1.0,
         "off": timedelta(seconds=0.4),
     }
-    return gps.Facts(GpsSource.GPSD, faults, daemon=gps_daemon.Facts(**good | fields))
+    return Heard(device, **good | fields)
+
+
+def gpsd(*receivers, faults=(), **fields):
+    facts = gps_daemon.Facts("127.0.0.1", 2947, receivers=receivers, **fields)
+    return gps.Facts(GpsSource.GPSD, faults, daemon=facts)
 
 
 def serial(heard=None, **fields):
@@ -228,19 +232,23 @@ CASES = {
     "gps-off": (gps, gps.Facts(GpsSource.NONE)),
     "gps-gpsd-unreachable": (gps, gpsd(unreachable="Connection refused")),
     "gps-not-gpsd": (gps, gpsd(foreign="no JSON")),
-    "gps-no-receiver": (gps, gpsd(receivers=(), ports=("/dev/ttyACM0", "/dev/ttyUSB1"))),
-    "gps-other-receiver": (gps, gpsd(devices=("/dev/ttyS9",))),
-    "gps-receiver-silent": (gps, gpsd(mode=0)),
-    "gps-no-fix": (gps, gpsd(mode=1, used=0)),
-    "gps-stale-fix": (gps, gpsd(watched_s=2.6, last_fix="2026-06-01T12:00:00.000Z")),
-    "gps-clock-differs": (gps, gpsd(off=timedelta(weeks=-1024))),
-    "gps-2d": (gps, gpsd(mode=2)),
-    "gps-few-satellites": (gps, gpsd(used=4)),
+    "gps-no-receiver": (gps, gpsd(ports=("/dev/ttyACM0", "/dev/ttyUSB1"))),
+    "gps-other-receiver": (gps, gpsd(heard(), devices=("/dev/ttyS9",))),
+    "gps-receiver-missing": (gps, gpsd(heard(), devices=("/dev/ttyACM0", "/dev/ttyS9"))),
+    "gps-receiver-silent": (gps, gpsd(heard(mode=0, speaks=False))),
+    "gps-no-fix": (gps, gpsd(heard(mode=1, used=0))),
+    "gps-stale-fix": (gps, gpsd(heard(watched_s=2.6, last_fix="2026-06-01T12:00:00.000Z"))),
+    "gps-clock-differs": (gps, gpsd(heard(off=timedelta(weeks=-1024)))),
+    "gps-2d": (gps, gpsd(heard(mode=2))),
+    "gps-few-satellites": (gps, gpsd(heard(used=4))),
     "gps-agent-fault": (
         gps,
-        gpsd([{"code": "source:gps", "reason": "the receiver says nothing", "lasts_s": 61.0}]),
+        gpsd(
+            heard(),
+            faults=[{"code": "source:gps", "reason": "the receiver says nothing", "lasts_s": 61.0}],
+        ),
     ),
-    "gps-good": (gps, gpsd()),
+    "gps-good": (gps, gpsd(heard())),
     "gps-port-absent": (gps, serial(is_there=False)),
     "gps-port-refused": (gps, serial(refused="another program has it; is it gpsd?")),
     "gps-port-silent": (gps, serial(silence="the receiver says nothing")),
@@ -407,6 +415,38 @@ EXPECTED_TOO = {
     "service-no-watchdog": {"agent-good"},
     "perm-root": {"perm-good"},
 }
+
+
+def test_every_receiver_of_the_list_is_judged_and_the_one_in_use_is_named():
+    devices = ("/dev/ttyS9", "/dev/ttyACM1", "/dev/ttyACM0")
+    others = heard("/dev/ttyACM1", mode=1, used=0), heard("/dev/pps0", mode=0, speaks=False)
+    found = {one.code: one.text for one in gps.check(gpsd(heard(), *others, devices=devices))}
+    assert set(found) == {"gps-receiver-missing", "gps-no-fix", "gps-good"}
+    assert "no receiver /dev/ttyS9" in found["gps-receiver-missing"]
+    assert "/dev/ttyACM0 is in use" in found["gps-receiver-missing"]
+    assert "/dev/ttyACM1 (not in use)" in found["gps-no-fix"]
+    assert "/dev/ttyACM0 (in use)" in found["gps-good"]
+
+
+def test_of_two_receivers_with_a_fix_the_one_that_the_agent_says_is_in_use():
+    devices = ("/dev/ttyACM0", "/dev/ttyACM1")
+    receivers = heard(), heard("/dev/ttyACM1")
+    first, second = gps.check(gpsd(*receivers, devices=devices))
+    assert "(in use)" in first.text
+    assert "(not in use)" in second.text
+    first, second = gps.check(gpsd(*receivers, devices=devices, agent_uses="/dev/ttyACM1"))
+    assert "(not in use)" in first.text
+    assert "(in use)" in second.text
+
+
+def test_a_receiver_that_gpsd_reports_on_speaks_even_if_it_has_no_mode_yet():
+    (finding,) = gps.check(gpsd(heard(mode=0, seen=3, used=0)))
+    assert finding.code == "gps-no-fix"
+
+
+def test_one_is_not_told_as_many():
+    (finding,) = gps.check(serial({"sentences": 1, "fixes": 1}))
+    assert finding.text.endswith(": 1 sentence, 1 fix")
 
 
 def test_a_path_with_a_quote_stays_one_word_of_the_command():

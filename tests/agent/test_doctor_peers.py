@@ -182,6 +182,29 @@ def test_a_receiver_that_says_nothing_is_found_out(board, free_port):
 
 
 @pytest.mark.needs("gpsd")
+def test_a_receiver_that_tells_of_satellites_only_speaks_and_has_no_fix(board, free_port):
+    port = free_port()
+    board.configure(more=gpsd_at(port))
+    in_view = log([sentence("GPGSV,1,1,02,05,40,083,30,12,17,308,25")])
+    with RealGpsd(program("gpsd"), port) as daemon, fed(daemon, lambda: in_view):
+        assert set(board.find(gps)) == {"gps-no-fix"}
+
+
+@pytest.mark.needs("gpsd")
+def test_of_a_list_of_receivers_the_second_one_is_found_in_use_and_the_first_missing(
+    board, free_port
+):
+    port = free_port()
+    with RealGpsd(program("gpsd"), port) as daemon, fed(daemon, now_sentences):
+        board.configure(more=gpsd_at(port) + f'device = ["/dev/ttyS77", "{daemon.device}"]\n')
+        found = board.find(gps)
+    assert set(found) - {"gps-few-satellites"} == {"gps-receiver-missing", "gps-good"}
+    assert "/dev/ttyS77" in found["gps-receiver-missing"].text
+    assert f"{daemon.device} is in use" in found["gps-receiver-missing"].text
+    assert f"{daemon.device} (in use)" in found["gps-good"].text
+
+
+@pytest.mark.needs("gpsd")
 def test_a_fix_that_gpsd_repeats_is_stale(board, free_port):
     port = free_port()
     board.configure(more=gpsd_at(port))

@@ -11,6 +11,7 @@ from agent.ports import Clock
 from agent.sources.can.python_can import check_interface
 from agent.sources.can.setup import load_signal_map
 from agent.sources.can.source import CanSource
+from agent.sources.gps.own_cycle import CycleMemory
 from agent.sources.gpsd.source import GpsdSource
 from agent.sources.j1939.source import J1939Source
 from agent.sources.nmea.baud import BaudMemory
@@ -110,14 +111,15 @@ class SourceSet:
 def _gps_source(
     settings: AgentSettings, inbox: Inbox, clock: Clock
 ) -> GpsdSource | NmeaSource | None:
+    cycles = CycleMemory(settings.state.dir)
     match settings.gps.source:
         case GpsSource.GPSD:
-            return GpsdSource(settings.gps, inbox, clock)
+            return GpsdSource(settings.gps, inbox, clock, cycles)
         case GpsSource.SERIAL:
             # pyserial is loaded only where there is a port to read
             from agent.sources.nmea.source import NmeaSource  # noqa: PLC0415
 
-            return NmeaSource(settings.gps, inbox, clock, BaudMemory(settings.state.dir))
+            return NmeaSource(settings.gps, inbox, clock, BaudMemory(settings.state.dir), cycles)
         case GpsSource.NONE:
             return None
 

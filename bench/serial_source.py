@@ -24,6 +24,7 @@ import simulator
 from agent.config import GpsSettings
 from agent.host import SystemClock
 from agent.inputs import FixReceived, Inbox
+from agent.sources.gps.own_cycle import CycleMemory
 from agent.sources.nmea.baud import BaudMemory
 from agent.sources.nmea.source import NmeaSource
 
@@ -46,7 +47,8 @@ def figures(log: Path, baud: int, duration_s: float) -> dict[str, Any]:
         settings = GpsSettings.model_validate(
             {"source": "serial", "serial": {"device": str(link), "baud": baud}}
         )
-        source = NmeaSource(settings, inbox, SystemClock(), BaudMemory(Path(folder)))
+        memories = BaudMemory(Path(folder)), CycleMemory(Path(folder))
+        source = NmeaSource(settings, inbox, SystemClock(), *memories)
         source.start()
         try:
             take_fixes(inbox, WARM_UP_S)

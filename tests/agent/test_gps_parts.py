@@ -2,6 +2,7 @@
 
 import json
 import logging
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,7 @@ from agent.inputs import Inbox
 from agent.sources.gps import accuracy
 from agent.sources.gps.choice import ReceiverChoice
 from agent.sources.gps.faults import Cause, GpsFaults, GpsLostError
+from agent.sources.gps.own_cycle import CYCLE_FILE, CycleMemory
 from agent.sources.gpsd.protocol import fix_from_tpv, sky_of
 from agent.sources.gpsd.receiver import Receiver
 from agent.sources.gpsd.session import GpsdSession
@@ -222,7 +224,7 @@ def session_of(*, is_there=lambda path: True, **settings):
         return_after_s=settings.return_after_s,
         now_s=0.0,
     )
-    return GpsdSession(settings, choice, {}, is_there, 0.0)
+    return GpsdSession(settings, choice, {}, is_there, 0.0, memory=CycleMemory(Path("/nowhere")))
 
 
 def say(session, now_s, *reports):
@@ -287,14 +289,61 @@ def test_the_satellites_in_view_are_those_of_the_receiver_that_hears_most_now():
     assert session.in_view(60.0) == 0, "gpsd is silent of satellites when there are none"
 
 
-def test_a_receiver_that_a_trip_made_fast_gets_its_own_cycle_back_over_a_new_connection():
-    first_cycles_s = {}
+def test_a_receiver_that_a_trip_made_fast_gets_its_own_cycle_back_over_a_new_connection(tmp_path):
+    first_cycles_s, memory = {}, CycleMemory(tmp_path)
     settings = GpsSettings()
     choice = ReceiverChoice((), fall_back_after_s=10.0, return_after_s=30.0, now_s=0.0)
-    before = GpsdSession(settings, choice, first_cycles_s, lambda path: True, 0.0)
+    before = GpsdSession(settings, choice, first_cycles_s, lambda path: True, 0.0, memory=memory)
     say(before, 0.0, devices(FIRST, cycle=1.0, mincycle=0.1), tpv(1))
     assert [json.loads(one[8:-2])["cycle"] for one in before.commands(0.2)] == [0.2]
-    after = GpsdSession(settings, choice, first_cycles_s, lambda path: True, 5.0)
+    after = GpsdSession(settings, choice, first_cycles_s, lambda path: True, 5.0, memory=memory)
     say(after, 5.0, devices(FIRST, cycle=0.2, mincycle=0.1), tpv(6))
     assert list(after.commands(0.2)) == []
     assert [json.loads(one[8:-2])["cycle"] for one in after.commands(None)] == [1.0]
+
+
+@pytest.mark.parametrize(("told_s", "asked_s"), [(0.2, [1.0]), (1.0, [2.0, 1.0])])
+def test_the_own_cycle_outlives_a_killed_agent_whatever_gpsd_tells_of_it(tmp_path, told_s, asked_s):
+    """A gpsd that was started anew tells 1 s of any, and does nothing when asked for that."""
+    settings = GpsSettings()
+
+    def run(cycle_s):
+        memory = CycleMemory(tmp_path)
+        choice = ReceiverChoice((), fall_back_after_s=10.0, return_after_s=30.0, now_s=0.0)
+        first_s = memory.recall_all()
+        session = GpsdSession(settings, choice, first_s, lambda path: True, 0.0, memory=memory)
+        say(session, 0.0, devices(FIRST, cycle=cycle_s, mincycle=0.1), tpv(1))
+        return session
+
+    def asked(session, wanted_s):
+        return [json.loads(one[8:-2])["cycle"] for one in session.commands(wanted_s)]
+
+    assert asked(run(1.0), 0.2) == [0.2]
+    assert CycleMemory(tmp_path).recall(FIRST) == 1.0
+    after = run(told_s)
+    assert asked(after, None) == asked_s
+    assert asked(after, None) == []
+    assert CycleMemory(tmp_path).recall(FIRST) is None
+
+
+def test_a_cycle_is_written_before_it_is_set_and_only_when_it_changes(tmp_path):
+    memory = CycleMemory(tmp_path)
+    file = tmp_path / CYCLE_FILE
+    with memory.changing(FIRST, 1.0, 1.0):
+        assert not file.exists()
+    assert not file.exists()
+    with memory.changing(FIRST, 1.0, 0.2):
+        assert CycleMemory(tmp_path).recall(FIRST) == 1.0
+    written_ns = file.stat().st_mtime_ns, file.stat().st_ino
+    with memory.changing(FIRST, 1.0, 0.5):
+        pass
+    assert (file.stat().st_mtime_ns, file.stat().st_ino) == written_ns
+    with pytest.raises(OSError, match="gone"), memory.changing(FIRST, 1.0, 1.0):
+        raise OSError("gone")
+    assert CycleMemory(tmp_path).recall(FIRST) == 1.0, "it was not given back"
+
+
+@pytest.mark.parametrize("content", ["", "[1]", '{"/dev/ttyS0": "fast"}', '{"/dev/ttyS0": -1}'])
+def test_a_broken_memory_of_cycles_is_as_none(tmp_path, content):
+    (tmp_path / CYCLE_FILE).write_text(content)
+    assert CycleMemory(tmp_path).recall_all() == {}

@@ -5,6 +5,7 @@ import threading
 import time
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -14,6 +15,7 @@ from agent.config import GpsSettings
 from agent.host import SystemClock
 from agent.inputs import FixReceived, Inbox, SourceChanged
 from agent.sources.backoff import Backoff
+from agent.sources.gps.own_cycle import CycleMemory
 from agent.sources.gpsd.protocol import fix_from_tpv, parse_line
 from agent.sources.gpsd.receiver import Receiver
 from agent.sources.gpsd.source import GpsdSource
@@ -34,7 +36,7 @@ def tpv(second, mode=3, device=DEVICE, **fields):
 def source_for(port, **settings):
     inbox = Inbox()
     config = GpsSettings(port=port, **settings)
-    return GpsdSource(config, inbox, SystemClock()), inbox
+    return GpsdSource(config, inbox, SystemClock(), CycleMemory(Path("/nowhere"))), inbox
 
 
 def take(inbox, kind, timeout_s=10):

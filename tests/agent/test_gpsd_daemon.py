@@ -8,10 +8,12 @@ import tempfile
 import threading
 import tty
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
 from agent.config import GpsSettings
+from agent.sources.gps.own_cycle import CYCLE_FILE, CycleMemory
 from agent.sources.gpsd.source import GpsdSource
 from contract import FixMode
 from tests.conftest import program
@@ -70,8 +72,9 @@ def rig(tmp_path):
 
 
 @contextlib.contextmanager
-def source_of(rig, port, **settings):
-    source = GpsdSource(GpsSettings(port=port, **settings), rig.inbox, rig.clock)
+def source_of(rig, port, memory=None, **settings):
+    memory = memory or CycleMemory(Path("/nowhere"))
+    source = GpsdSource(GpsSettings(port=port, **settings), rig.inbox, rig.clock, memory)
     source.start()
     try:
         yield source
@@ -211,6 +214,33 @@ def test_a_ublox_is_set_to_five_fixes_a_second_for_a_trip_and_back_after_it(rig,
         wait_until(lambda: receiver.periods_ms == [200, 1000, 200])
         source.stop()
         wait_until(lambda: receiver.periods_ms == [200, 1000, 200, 1000])
+
+
+@pytest.mark.parametrize("is_anew", [False, True])
+def test_a_cycle_that_a_killed_agent_left_changed_is_not_taken_for_the_receiver_s_own(
+    rig, free_port, tmp_path, is_anew
+):
+    """A gpsd that ran on tells the trip's cycle of it, one that was started anew the usual one."""
+    with UbloxReceiver() as receiver:
+        daemon = RealGpsd(program("gpsd"), free_port(), device=receiver.device, read_only=False)
+        with daemon as gpsd:
+            with source_of(rig, gpsd.port, CycleMemory(tmp_path)) as source:
+                wait_until(rig.has_position, 40)
+                source.request_cycle(0.2)
+                wait_until(lambda: receiver.periods_ms == [200])
+                # the agent is killed here: nothing more is sent, and the file stays
+                left = (tmp_path / CYCLE_FILE).read_bytes()
+                with patch.object(source, "_send"):
+                    source.stop()
+            assert receiver.periods_ms == [200]
+            assert (tmp_path / CYCLE_FILE).read_bytes() == left
+            if is_anew:
+                gpsd.stop()
+                gpsd.start()
+            with source_of(rig, gpsd.port, CycleMemory(tmp_path)):
+                steps_ms = [2000, 1000] if is_anew else [1000]
+                wait_until(lambda: receiver.periods_ms == [200, *steps_ms], 40)
+                wait_until(lambda: CycleMemory(tmp_path).recall_all() == {})
 
 
 class PluggedReceiver:

@@ -3,12 +3,14 @@
 import threading
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from agent.config import GpsSettings
 from agent.host import SystemClock
 from agent.inputs import FixReceived, Inbox, SourceChanged
+from agent.sources.gps.own_cycle import CycleMemory
 from agent.sources.gpsd.source import GpsdSource
 from tests.agent.test_gpsd import take, tpv
 from tests.fakes.gps_ways import wait_until
@@ -25,7 +27,7 @@ def server():
 def source_of(server, silent_after_s):
     inbox = Inbox()
     settings = GpsSettings(port=server.port, silent_after_s=silent_after_s)
-    source = GpsdSource(settings, inbox, SystemClock())
+    source = GpsdSource(settings, inbox, SystemClock(), CycleMemory(Path("/nowhere")))
     source.start()
     try:
         server.wait_for_client()

@@ -13,6 +13,7 @@ from serial import SerialException
 from agent.config import GpsSettings
 from agent.host import SystemClock
 from agent.inputs import FixReceived, Inbox, SourceChanged
+from agent.sources.gps.own_cycle import CYCLE_FILE, CycleMemory
 from agent.sources.nmea.baud import BAUD_FILE, LIKELY, BaudMemory, bauds_to_try
 from agent.sources.nmea.frames import Framer, ubx_message
 from agent.sources.nmea.port import PORT_ERRORS, reason_of
@@ -42,7 +43,8 @@ def start(tmp_path):
             serial={"device": tuple(map(str, devices)), **serial},
         )
         inbox = Inbox()
-        source = NmeaSource(settings, inbox, SystemClock(), BaudMemory(tmp_path))
+        memories = BaudMemory(tmp_path), CycleMemory(tmp_path)
+        source = NmeaSource(settings, inbox, SystemClock(), *memories)
         sources.append(source)
         source.start()
         return source, inbox
@@ -249,7 +251,9 @@ def ubx_heard(line, framer, until):
     pytest.fail("the receiver was not asked")
 
 
-def test_a_ublox_on_the_line_is_asked_for_a_trip_s_cycle_and_gets_its_own_back(line, start):
+def test_a_ublox_on_the_line_is_asked_for_a_trip_s_cycle_and_gets_its_own_back(
+    line, start, tmp_path
+):
     source, inbox = start(line.link, baud=921_600)
     framer = Framer()
     own = ubx_message(CFG_RATE, bytes.fromhex("e80301000100"))
@@ -263,6 +267,7 @@ def test_a_ublox_on_the_line_is_asked_for_a_trip_s_cycle_and_gets_its_own_back(l
         line.say(ubx_message(MON_VER, b"ROM SPG 5.10".ljust(40, b"\0")) + own)
         source.request_cycle(0.2)
         assert ubx_heard(line, framer, sets_rate)[6:8] == (200).to_bytes(2, "little")
+        assert CycleMemory(tmp_path).recall(str(line.link)) == 1.0
         assert source.account()["receiver"] == "ROM SPG 5.10"
         source.request_cycle(None)
         assert ubx_heard(line, framer, sets_rate) == own
@@ -270,6 +275,25 @@ def test_a_ublox_on_the_line_is_asked_for_a_trip_s_cycle_and_gets_its_own_back(l
         ubx_heard(line, framer, sets_rate)
         source.stop()
         assert ubx_heard(line, framer, sets_rate) == own
+
+
+def test_a_ublox_that_a_killed_agent_left_fast_gets_its_own_cycle_back_from_the_next_run(
+    line, start, tmp_path
+):
+    (tmp_path / CYCLE_FILE).write_text(json.dumps({str(line.link): 1.0}))
+    _, inbox = start(line.link, baud=921_600)
+    framer = Framer()
+    with speaking(line, bursts(600), 0.25):
+        take(inbox, FixReceived)
+        ubx_heard(line, framer, lambda frame: frame[2:4] == MON_VER)
+        fast = ubx_message(CFG_RATE, bytes.fromhex("c80001000100"))
+        line.say(ubx_message(MON_VER, b"ROM SPG 5.10".ljust(40, b"\0")) + fast)
+        back = ubx_heard(line, framer, lambda one: one[2:4] == CFG_RATE and len(one) > 8)
+        assert back == ubx_message(CFG_RATE, bytes.fromhex("e80301000100"))
+        deadline = time.monotonic() + 10
+        while CycleMemory(tmp_path).recall_all():
+            assert time.monotonic() < deadline, "it is given back, and still remembered"
+            time.sleep(0.02)
 
 
 def test_nothing_is_written_to_a_receiver_that_does_not_answer_or_must_be_left(line, start):

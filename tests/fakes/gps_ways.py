@@ -14,6 +14,7 @@ from unittest.mock import patch
 from agent.config import GpsSettings
 from agent.host import SystemClock
 from agent.inputs import Fix, FixReceived, Inbox
+from agent.sources.gps.own_cycle import CycleMemory
 from agent.sources.gpsd.source import GpsdSource
 from agent.sources.nmea.baud import BaudMemory
 from agent.sources.nmea.source import NmeaSource
@@ -42,7 +43,9 @@ class Job:
 def through_gpsd(job: Job, inbox: Inbox):
     """The real daemon."""
     with TcpFedGpsd(job.free_port()) as gpsd:
-        source = GpsdSource(GpsSettings(port=gpsd.port), inbox, SystemClock())
+        source = GpsdSource(
+            GpsSettings(port=gpsd.port), inbox, SystemClock(), CycleMemory(job.folder)
+        )
         source.start()
         try:
             # who watches too late misses the first epochs
@@ -60,7 +63,9 @@ def through_simulator(job: Job, inbox: Inbox):
     path.write_bytes(job.log)
     server = GpsdServer(read_trace(path), speed=100_000.0, stamp=Stamp.ORIGINAL)
     server.start()
-    source = GpsdSource(GpsSettings(port=server.port), inbox, SystemClock())
+    source = GpsdSource(
+        GpsSettings(port=server.port), inbox, SystemClock(), CycleMemory(job.folder)
+    )
     # at this speed a client that merely was not scheduled looks like one that does not read
     with patch("simulator.gpsd_client.MAX_UNSENT_BYTES", 1 << 30):
         source.start()
@@ -95,7 +100,9 @@ def through_serial(job: Job, inbox: Inbox):
     settings = GpsSettings(
         source="serial", serial={"device": (player.line.port,), "baud": player.line.baud}
     )
-    source = NmeaSource(settings, inbox, SystemClock(), BaudMemory(job.folder))
+    source = NmeaSource(
+        settings, inbox, SystemClock(), BaudMemory(job.folder), CycleMemory(job.folder)
+    )
     # at this speed a line that merely was not scheduled looks like one between two epochs, and
     # a reader that was not like one that has gone
     with (

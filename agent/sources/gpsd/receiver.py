@@ -22,10 +22,13 @@ class Receiver:
     Only ``satellites`` and ``hdop`` may be a little older, as the newest SKY has them.
     """
 
-    def __init__(self, path: str, first_cycles_s: dict[str, float]) -> None:
+    def __init__(
+        self, path: str, first_cycles_s: dict[str, float], *, was_left_changed: bool = False
+    ) -> None:
         """``first_cycles_s``: by path, what each receiver had before it was asked for another.
 
-        It outlasts the connection, as the receiver's cycle does.
+        It outlasts the connection, as the receiver's cycle does. ``was_left_changed``: it was
+        asked for another one, and never for its own again.
         """
         self.path = path
         self.driver = ""
@@ -37,7 +40,8 @@ class Receiver:
         self.wake_at_s: float | None = None
         """When gpsd is asked again to open it, while it came back and did not speak yet."""
         self._first_cycles_s = first_cycles_s
-        self._cycle_s = USUAL_CYCLE_S
+        self._was_left_changed = was_left_changed
+        self._cycle_s: float | None = USUAL_CYCLE_S
         self._min_cycle_s: float | None = None
         self._was_asked = False
         self._tells_time = False
@@ -52,24 +56,35 @@ class Receiver:
             self.driver = driver
         cycle_s = number(device, "cycle", 0.01, 3_600)
         if cycle_s is not None and not self._was_asked:
-            self._cycle_s = cycle_s
-            self._first_cycles_s.setdefault(self.path, cycle_s)
+            own_s = self._first_cycles_s.setdefault(self.path, cycle_s)
+            # a gpsd that was started anew tells the usual cycle of a receiver that has another
+            is_doubtful = self._was_left_changed and cycle_s == own_s
+            self._cycle_s = None if is_doubtful else cycle_s
         min_cycle_s = number(device, "mincycle", 0.01, 3_600)
         if min_cycle_s is not None:
             self._min_cycle_s = min_cycle_s
 
+    @property
+    def own_cycle_s(self) -> float:
+        """The cycle that it had at first."""
+        return self._first_cycles_s.get(self.path, USUAL_CYCLE_S)
+
     def change_cycle(self, wanted_s: float | None) -> float | None:
         """The cycle to ask the receiver for now; ``None`` when it has it, or its cycle is fixed.
 
+        Ask until it is ``None``: there may be a step between.
         ``wanted_s`` ``None`` is the one that it had at first.
         """
         if self._min_cycle_s is None:
             return None
-        cycle_s = self._first_cycles_s.get(self.path, USUAL_CYCLE_S)
+        cycle_s = self.own_cycle_s
         if wanted_s is not None:
             cycle_s = max(wanted_s, self._min_cycle_s)
         if cycle_s == self._cycle_s:
             return None
+        if self._cycle_s is None and cycle_s == self.own_cycle_s:
+            # gpsd 3.22 sends nothing for the cycle that it believes in: by way of another one
+            cycle_s *= 2
         # a report may still tell the old one, so it is asked once
         self._was_asked = True
         self._cycle_s = cycle_s

@@ -15,6 +15,7 @@ from agent.inputs import FixReceived
 from agent.sources.gps import antenna
 from agent.sources.gps.choice import ReceiverChoice
 from agent.sources.gps.faults import Cause, GpsLostError
+from agent.sources.gps.own_cycle import CycleMemory
 from agent.sources.gpsd.protocol import (
     Report,
     cycle_command,
@@ -46,6 +47,8 @@ class GpsdSession:
         first_cycles_s: dict[str, float],
         is_there: Callable[[str], bool],
         now_s: float,
+        *,
+        memory: CycleMemory,
     ) -> None:
         """``is_there``: whether a device's path exists, as far as that can be told."""
         self.spoke_since_s: float | None = None
@@ -58,6 +61,7 @@ class GpsdSession:
         self._settings = settings
         self._choice = choice
         self._first_cycles_s = first_cycles_s
+        self._memory = memory
         self._is_there = is_there
         self._wants_watch = False
         self._receivers: dict[str, Receiver] = {}
@@ -113,10 +117,11 @@ class GpsdSession:
             yield watch_command()
         for receiver in self._receivers.values():
             in_use = receiver.path == self._choice.active
-            cycle_s = receiver.change_cycle(wanted_cycle_s if in_use else None)
-            if cycle_s is not None:
+            wanted_s = wanted_cycle_s if in_use else None
+            while (cycle_s := receiver.change_cycle(wanted_s)) is not None:
                 _log.info("asked %s for a fix every %g s", receiver.path, cycle_s)
-                yield cycle_command(receiver.path, cycle_s)
+                with self._memory.changing(receiver.path, receiver.own_cycle_s, cycle_s):
+                    yield cycle_command(receiver.path, cycle_s)
 
     def account(self) -> dict[str, Any]:
         """The receivers that gpsd has; from any thread."""
@@ -172,7 +177,10 @@ class GpsdSession:
 
     def _receiver(self, path: str) -> Receiver:
         if path not in self._receivers:
-            self._receivers[path] = Receiver(path, self._first_cycles_s)
+            was_left_changed = self._memory.recall(path) is not None
+            self._receivers[path] = Receiver(
+                path, self._first_cycles_s, was_left_changed=was_left_changed
+            )
         return self._receivers[path]
 
     def _learn_all(self, devices: object) -> None:

@@ -17,6 +17,7 @@ from agent.inputs import Inbox
 from agent.ports import Clock
 from agent.sources.gps.choice import ReceiverChoice
 from agent.sources.gps.faults import Cause, GpsLostError
+from agent.sources.gps.own_cycle import CycleMemory
 from agent.sources.gps.thread import LOOK_S, GpsThread
 from agent.sources.gpsd.protocol import watch_command
 from agent.sources.gpsd.session import GpsdSession
@@ -31,7 +32,9 @@ _log = logging.getLogger(__name__)
 class GpsdSource(GpsThread):
     """``start()`` once; ``stop()`` at any time, idempotent."""
 
-    def __init__(self, settings: GpsSettings, inbox: Inbox, clock: Clock) -> None:
+    def __init__(
+        self, settings: GpsSettings, inbox: Inbox, clock: Clock, memory: CycleMemory
+    ) -> None:
         what = f"GPS through gpsd at {settings.host}:{settings.port}"
         super().__init__(settings, inbox, clock, _log, what)
         self._choice = ReceiverChoice(
@@ -40,7 +43,8 @@ class GpsdSource(GpsThread):
             return_after_s=settings.return_after_s,
             now_s=clock.monotonic_s(),
         )
-        self._first_cycles_s: dict[str, float] = {}
+        self._memory = memory
+        self._first_cycles_s = memory.recall_all()
         self._session = self._new_session()
 
     def account(self) -> dict[str, Any]:
@@ -55,7 +59,12 @@ class GpsdSource(GpsThread):
     def _new_session(self) -> GpsdSession:
         now_s = self._clock.monotonic_s()
         return GpsdSession(
-            self._settings, self._choice, self._first_cycles_s, self._is_there, now_s
+            self._settings,
+            self._choice,
+            self._first_cycles_s,
+            self._is_there,
+            now_s,
+            memory=self._memory,
         )
 
     def _serve(self) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Final
 import serial
 
 from agent.inputs import FixReceived
+from agent.sources.gps.own_cycle import CycleMemory
 from agent.sources.nmea.stream import NmeaStream
 from agent.sources.nmea.ublox import QUESTIONS, UbloxReceiver
 
@@ -38,12 +39,13 @@ USB_BAUD: Final = 10_000_000
 class SerialSession:
     """Every method may raise ``PORT_ERRORS``: the port cannot be opened, or is gone."""
 
-    def __init__(self, device: str, baud: int) -> None:
+    def __init__(self, device: str, baud: int, own_cycle_s: float | None = None) -> None:
+        """``own_cycle_s``: of a u-blox that was left with another one."""
         self.device = device
         # exclusive: two readers of one port would get a part each
         self.port = serial.Serial(device, baud, timeout=0, write_timeout=1, exclusive=True)
         self._has_uart = not os.path.realpath(device).startswith("/dev/ttyACM")
-        self._receiver = UbloxReceiver()
+        self._receiver = UbloxReceiver(own_cycle_s)
         self._burst_bytes = 0
         self._epoch_bytes = 0
         """What one epoch takes on the line: the longest burst between two pauses."""
@@ -96,16 +98,18 @@ class SerialSession:
         """Ask whether it is a u-blox; the answer comes between the sentences, or never."""
         self._write(QUESTIONS)
 
-    def apply_cycle(self, wanted_s: float | None) -> float | None:
+    def apply_cycle(self, wanted_s: float | None, memory: CycleMemory) -> float | None:
         """Have a u-blox give a fix every ``wanted_s``; the cycle, if it was changed now."""
         if self._epoch_bytes == 0:
             return None
         baud = self.port.baudrate if self._has_uart else USB_BAUD
         command = self._receiver.command(wanted_s, self._epoch_bytes * BITS_A_BYTE / baud)
-        if not command:
+        own_s, cycle_s = self._receiver.own_cycle_s, self._receiver.cycle_s
+        if not command or own_s is None or cycle_s is None:
             return None
-        self._write(command)
-        return self._receiver.cycle_s
+        with memory.changing(self.device, own_s, cycle_s):
+            self._write(command)
+        return cycle_s
 
     def _write(self, data: bytes) -> None:
         # a line that takes nothing has nobody to ask

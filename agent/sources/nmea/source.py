@@ -16,6 +16,7 @@ from agent.config import GpsSettings, UbloxCycle
 from agent.inputs import Inbox
 from agent.ports import Clock
 from agent.sources.gps.faults import Cause, GpsLostError
+from agent.sources.gps.own_cycle import CycleMemory
 from agent.sources.gps.thread import LOOK_S, GpsThread
 from agent.sources.nmea.baud import ENOUGH_NOISE_BYTES, LISTEN_S, BaudMemory, bauds_to_try
 from agent.sources.nmea.port import PORT_ERRORS, SerialSession, reason_of, was_unplugged
@@ -27,11 +28,17 @@ class NmeaSource(GpsThread):
     """``start()`` once; ``stop()`` at any time, idempotent."""
 
     def __init__(
-        self, settings: GpsSettings, inbox: Inbox, clock: Clock, memory: BaudMemory
+        self,
+        settings: GpsSettings,
+        inbox: Inbox,
+        clock: Clock,
+        bauds: BaudMemory,
+        cycles: CycleMemory,
     ) -> None:
         self._names = ", ".join(settings.serial.device)
         super().__init__(settings, inbox, clock, _log, f"GPS on {self._names}")
-        self._memory = memory
+        self._bauds = bauds
+        self._cycles = cycles
         self._session: SerialSession | None = None
 
     def account(self) -> dict[str, Any]:
@@ -79,15 +86,15 @@ class NmeaSource(GpsThread):
             GpsLostError: no receiver speaks on it.
             PORT_ERRORS: it cannot be opened, or is gone.
         """
-        bauds = bauds_to_try(self._settings.serial.baud, self._memory.recall(device))
+        bauds = bauds_to_try(self._settings.serial.baud, self._bauds.recall(device))
         session: SerialSession | None = None
         try:
-            session = SerialSession(device, bauds[0])
+            session = SerialSession(device, bauds[0], self._cycles.recall(device))
             for baud in bauds:
                 session.change_baud(baud)
                 if self._speaks(session):
                     if not self._settings.serial.baud:
-                        self._memory.keep(device, baud)
+                        self._bauds.keep(device, baud)
                     found, session = session, None
                     return found
                 if self._stopping.is_set():
@@ -145,10 +152,10 @@ class NmeaSource(GpsThread):
                 antenna=stream.antenna,
                 had_fix=stream.fixes > fixes,
             )
-            cycle_s = session.apply_cycle(self._wanted_cycle_s)
+            cycle_s = session.apply_cycle(self._wanted_cycle_s, self._cycles)
             if cycle_s is not None:
                 _log.info("asked %s for a fix every %g s", session.device, cycle_s)
-        session.apply_cycle(None)
+        session.apply_cycle(None, self._cycles)
 
     def _take(self, session: SerialSession, timeout_s: float) -> None:
         """Wait for bytes or for the pause after them, and hand on what they complete."""

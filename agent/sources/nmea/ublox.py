@@ -2,8 +2,8 @@
 
 It is asked for its version (UBX-MON-VER) and cycle (UBX-CFG-RATE) first; one that does not
 answer, because it is of another make or its line for input is not connected, is left
-alone. What is set lives in the receiver's RAM and is gone with its power; an agent that was
-killed in a trip takes the trip's cycle for the receiver's own until then.
+alone. What is set lives in the receiver's RAM and is gone with its power; the own cycle of one
+that a killed agent left changed is given (``agent.sources.gps.own_cycle``).
 Source: u-blox 8 / M8 receiver description, 32.10.25 and 32.16.16; M10 still knows both.
 """
 
@@ -31,7 +31,9 @@ STEP_MS: Final = 50
 class UbloxReceiver:
     """What is known of the receiver of one session."""
 
-    def __init__(self) -> None:
+    def __init__(self, own_cycle_s: float | None = None) -> None:
+        """``own_cycle_s``: where it is known that what the receiver answers is not its own."""
+        self._known_own_ms = None if own_cycle_s is None else round(own_cycle_s * 1_000)
         self.version: str | None = None
         self._own_ms: int | None = None
         self._set_ms: int | None = None
@@ -44,7 +46,8 @@ class UbloxReceiver:
         if kind == MON_VER:
             self.version = payload[:30].split(b"\0")[0].decode("ascii", "replace")
         elif kind == CFG_RATE and len(payload) >= 6 and self._own_ms is None:
-            self._own_ms = self._set_ms = int.from_bytes(payload[:2], "little")
+            self._set_ms = int.from_bytes(payload[:2], "little")
+            self._own_ms = self._known_own_ms or self._set_ms
             self._rest = payload[2:6]
         elif kind == ACK_NAK and payload == CFG_RATE:
             # it will not be asked again
@@ -66,6 +69,11 @@ class UbloxReceiver:
             return b""
         self._set_ms = cycle_ms
         return ubx_message(CFG_RATE, cycle_ms.to_bytes(2, "little") + self._rest)
+
+    @property
+    def own_cycle_s(self) -> float | None:
+        """The one to put back; ``None`` if nobody answered, or it refused."""
+        return None if self._own_ms is None else self._own_ms / 1_000
 
     @property
     def cycle_s(self) -> float | None:

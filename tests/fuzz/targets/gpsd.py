@@ -1,10 +1,12 @@
 """What gpsd sends raises GpsLostError alone; a fix suits the contract, its numbers are finite."""
 
 import json
+from pathlib import Path
 
 from agent.config import GpsSettings
 from agent.sources.gps.choice import ReceiverChoice
 from agent.sources.gps.faults import GpsLostError
+from agent.sources.gps.own_cycle import CycleMemory
 from agent.sources.gpsd.session import MAX_LINE_BYTES, GpsdSession
 from contract import Location
 
@@ -42,7 +44,8 @@ TOKENS = [f'"{key}":'.encode() for key in (*TPV, *DEVICE)] + [b"NaN", b"1e999", 
 
 def take(data: bytes) -> None:
     choice = ReceiverChoice((), fall_back_after_s=5.0, return_after_s=30.0, now_s=0.0)
-    session = GpsdSession(GpsSettings(), choice, {}, lambda _path: True, 0.0)
+    memory = CycleMemory(Path("/nowhere"))
+    session = GpsdSession(GpsSettings(), choice, {}, lambda _path: True, 0.0, memory=memory)
     try:
         for number, line in enumerate(data.split(b"\n")):
             for received in session.feed(line + b"\n", float(number)):

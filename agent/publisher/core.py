@@ -30,6 +30,9 @@ from contract import Topics
 
 LOG = logging.getLogger("agent.publisher")
 
+_FIRST_DIAL_S: Final = 5.0
+"""What is younger when the first connection comes goes live."""
+
 _SUSPICIOUSLY_SHORT_LIVED: Final = 5
 
 
@@ -84,6 +87,8 @@ class Publisher:
         self._acknowledged: deque[int] = deque()
         self._woken = False
         self.on_first_ack: Callable[[], None] | None = None
+        self._dials_first = True
+        self._hold_live()
         transport.start(self)
 
     # --- called from any thread ----------------------------------------------------
@@ -204,6 +209,7 @@ class Publisher:
 
     def _connected(self) -> None:
         now_s = self._clock.monotonic_s()
+        self._dials_first = False
         self._link.connected(now_s)
         self._window.connected(now_s)
         self._lanes.schedule.connected()
@@ -213,6 +219,7 @@ class Publisher:
 
     def _disconnected(self, reason: str, *, unauthorised: bool) -> None:
         self._settle_acknowledged()
+        self._dials_first = False
         now_s = self._clock.monotonic_s()
         loss = self._link.lost(now_s, reason, unauthorised=unauthorised)
         guilty = None
@@ -286,7 +293,11 @@ class Publisher:
                 self.on_first_ack = None
 
     def _hold_live(self) -> None:
-        """Live batches gather in memory what is on disk too; singles have no use for it."""
+        """Live batches gather in memory what is on disk too, and so does the first dial."""
+        if self._dials_first:
+            # it is news, though a chore of the outbox's start wrote it
+            self._outbox.hold_live_s = _FIRST_DIAL_S
+            return
         holds = self.connected and not self.holds_back
         self._outbox.hold_live_s = 2 * self._lanes.batch_s if holds else 0.0
 

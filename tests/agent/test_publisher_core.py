@@ -33,6 +33,9 @@ def test_nothing_is_handed_over_while_disconnected(tmp_path):
     assert bench.outbox.waiting() == 5
 
 
+NO_LONGER_NEWS_S = 6.0
+
+
 def test_a_message_is_settled_by_its_puback_alone(bench):
     bench.connect()
     bench.put(3)
@@ -92,10 +95,24 @@ def test_after_an_outage_live_goes_first_and_the_backlog_beside_it_in_batches(be
     assert sorted(bench.delivered()) == [("samples", n) for n in range(1, live + 1)]
 
 
+def test_what_the_start_wrote_to_disk_before_the_first_connection_is_still_news(bench):
+    bench.put(200)
+    bench.clock.advance(NO_LONGER_NEWS_S)
+    bench.outbox.flush()
+    bench.put()
+    bench.outbox.flush()
+    bench.connect()
+    first = bench.transport.published[bench.topics().index(TELEMETRY)]
+    assert json.loads(first.payload)["sequence"] == 201
+    assert bench.topics().index(TELEMETRY) < bench.topics().index(BATCH)
+    bench.until_quiet()
+    assert sorted(bench.delivered()) == [("samples", n) for n in range(1, 202)]
+
+
 def test_all_rows_of_a_lost_batch_stay(bench):
     bench.put(100)
     bench.turn()
-    bench.clock.advance(1)
+    bench.clock.advance(NO_LONGER_NEWS_S)
     bench.outbox.flush()
     bench.turn()
     assert bench.topics().count(BATCH) == 1
@@ -110,6 +127,7 @@ def test_all_rows_of_a_lost_batch_stay(bench):
 def test_events_from_the_backlog_go_singly_and_before_samples(bench):
     bench.put(50)
     bench.put(3, Kind.EVENT)
+    bench.clock.advance(NO_LONGER_NEWS_S)
     bench.outbox.flush()
     bench.turn()
     bench.turn()
@@ -136,6 +154,7 @@ def test_live_samples_are_not_starved_by_a_backlog_at_the_rate_limit(tmp_path):
         max_publishes_per_s=10,
     )
     bench.put(2000)
+    bench.clock.advance(NO_LONGER_NEWS_S)
     bench.outbox.flush()
     bench.connect()
     late = 0

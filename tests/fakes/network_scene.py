@@ -77,7 +77,7 @@ def most_attempts(backoff, during_s):
     """
     attempts, mean_s, variance = 1, 0.0, 0.0
     while mean_s - 6 * math.sqrt(variance) < during_s:
-        ceiling_s = min(backoff.cap_s, backoff.base_s * 2.0 ** (attempts - 1))
+        ceiling_s = min(backoff.cap_s, backoff.base_s * 2.0 ** min(attempts - 1, 60))
         mean_s += max(ceiling_s / 2, backoff.least_gap_s)
         variance += ceiling_s**2 / 12
         attempts += 1

@@ -64,11 +64,6 @@ class SqliteLedgerStore:
         for (content,) in rows:
             yield from Ranges.from_bytes(content)
 
-    def vehicle_ids(self) -> list[str]:
-        """Every vehicle that has a run."""
-        rows = self._database.read("SELECT DISTINCT vehicle_id FROM run_heads ORDER BY 1")
-        return [vehicle_id for (vehicle_id,) in rows]
-
 
 def _change(connection: sqlite3.Connection, change: Change) -> None:
     run = (change.vehicle_id, change.run_id)

@@ -8,17 +8,16 @@ tells 1 s of any u-blox. The next run would take either for the receiver's own.
 from __future__ import annotations
 
 import contextlib
-import json
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from agent.files import write_atomically
+from agent.sources.gps.device_file import load_numbers, save_numbers
 
 CYCLE_FILE: Final = "gps-cycle.json"
 
-_log = logging.getLogger(__name__)
+_LEAST_S: Final = 0.01
+_MOST_S: Final = 3_600.0
 
 
 class CycleMemory:
@@ -26,7 +25,7 @@ class CycleMemory:
 
     def __init__(self, state_dir: Path) -> None:
         self._path = state_dir / CYCLE_FILE
-        self._changed_s = self._load()
+        self._changed_s = load_numbers(self._path, _LEAST_S, _MOST_S)
 
     def recall(self, device: str) -> float | None:
         """The own cycle of a receiver that was not given it back; ``None`` of any other."""
@@ -41,27 +40,7 @@ class CycleMemory:
         """Around the command that sets ``cycle_s``: known before it, forgotten once undone."""
         if cycle_s != own_s and self._changed_s.get(device) != own_s:
             self._changed_s[device] = own_s
-            self._save()
+            save_numbers(self._path, self._changed_s)
         yield
         if cycle_s == own_s and self._changed_s.pop(device, None) is not None:
-            self._save()
-
-    def _save(self) -> None:
-        data = json.dumps(self._changed_s, indent=2) + "\n"
-        try:
-            write_atomically(self._path, data.encode())
-        except OSError as error:
-            _log.warning("%s cannot be written: %s", self._path, error)
-
-    def _load(self) -> dict[str, float]:
-        try:
-            known = json.loads(self._path.read_bytes())
-        except (OSError, ValueError):
-            return {}
-        if not isinstance(known, dict):
-            return {}
-        return {
-            device: float(cycle_s)
-            for device, cycle_s in known.items()
-            if isinstance(cycle_s, int | float) and 0.01 <= cycle_s <= 3_600
-        }
+            save_numbers(self._path, self._changed_s)

@@ -6,12 +6,10 @@ what looks like a sentence has one by chance; nothing that looks like one comes 
 
 from __future__ import annotations
 
-import json
-import logging
 from pathlib import Path
 from typing import Final
 
-from agent.files import write_atomically
+from agent.sources.gps.device_file import load_numbers, save_numbers
 
 LISTEN_S: Final = 2.5
 """Some receivers speak once in two seconds only."""
@@ -24,7 +22,7 @@ LIKELY: Final = (9_600, 115_200, 38_400, 4_800, 57_600, 230_400, 460_800, 921_60
 
 BAUD_FILE: Final = "serial-gps.json"
 
-_log = logging.getLogger(__name__)
+_MOST_BAUD: Final = 10_000_000
 
 
 def bauds_to_try(configured: int, remembered: int | None) -> list[int]:
@@ -48,22 +46,9 @@ class BaudMemory:
     def keep(self, device: str, baud: int) -> None:
         """Remember it, if it is something new."""
         known = self._load()
-        if known.get(device) == baud:
-            return
-        data = json.dumps(known | {device: baud}, indent=2) + "\n"
-        try:
-            write_atomically(self._path, data.encode())
-        except OSError as error:
-            # the next start finds it out again
-            _log.warning("%s cannot be written: %s", self._path, error)
+        if known.get(device) != baud:
+            save_numbers(self._path, known | {device: baud})
 
     def _load(self) -> dict[str, int]:
-        try:
-            known = json.loads(self._path.read_bytes())
-        except (OSError, ValueError):
-            return {}
-        if not isinstance(known, dict):
-            return {}
-        return {
-            device: baud for device, baud in known.items() if isinstance(baud, int) and baud > 0
-        }
+        found = load_numbers(self._path, 1, _MOST_BAUD)
+        return {device: int(baud) for device, baud in found.items()}

@@ -1,8 +1,9 @@
 """A DBC as found in the wild gives the tables of its signals or DbcError, in bounded memory.
 
-What compiles must then decode any frame of its length.
+What compiles must then decode any frame of its length, to a number or to nothing.
 """
 
+import math
 import re
 import tempfile
 from pathlib import Path
@@ -63,6 +64,9 @@ def take(data: bytes) -> None:
         for table in tables.values():
             assert 0 <= table.field.shift + table.field.length <= 8 * table.message_bytes
             for fill in (b"\x00", b"\x55", b"\xff"):
-                table.number(table.field.raw(fill * min(table.message_bytes, LONGEST_BYTES)))
+                number = table.number(
+                    table.field.raw(fill * min(table.message_bytes, LONGEST_BYTES))
+                )
+                assert number is None or math.isfinite(number), table
         if some is names:
             break

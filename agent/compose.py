@@ -12,14 +12,13 @@ import gc
 import json
 import logging
 import os
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
+from agent.child import run_python
 from agent.compose_sources import SourceSet, check_sources
 from agent.config import AgentSettings, ShadowMode
 from agent.control import ControlServer
@@ -42,9 +41,6 @@ from agent.transport import Credentials, certificate_name, check_credentials, ch
 LAST_RUN_FILE: Final = "last-run.json"
 VEHICLE_FILE: Final = "vehicle-id"
 """Whose state a directory holds."""
-
-PACKAGE_FOLDER: Final = Path(__file__).resolve().parents[1]
-"""Where a child process finds the agent's package, installed or not."""
 
 _log = logging.getLogger(__name__)
 
@@ -282,14 +278,8 @@ def _make_first_outbox(path: Path) -> threading.Thread:
 
     def make() -> None:
         if not path.exists():
-            with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-                subprocess.run(
-                    [sys.executable, "-c", program, str(path)],
-                    cwd=PACKAGE_FOLDER,
-                    capture_output=True,
-                    timeout=30,
-                    check=False,
-                )
+            with contextlib.suppress(OSError, TimeoutError):
+                run_python("-c", program, str(path), timeout_s=30)
 
     thread = threading.Thread(target=make, name="first-outbox", daemon=True)
     thread.start()

@@ -14,12 +14,12 @@ import difflib
 import json
 import logging
 import re
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from agent.child import run_python
 from agent.errors import DbcError
 from agent.sources.dbc.load import load, problem_with
 from agent.sources.dbc.table import BitField, SignalTable, from_json, to_json
@@ -51,15 +51,10 @@ def compile_tables(dbc: Sequence[Path], signals: Sequence[str]) -> dict[str, Sig
     """
     request = json.dumps({"dbc": [str(path) for path in dbc], "signals": list(signals)})
     try:
-        answer = subprocess.run(
-            [sys.executable, "-m", "agent.sources.dbc.compile"],
-            input=request.encode(),
-            capture_output=True,
-            timeout=TIMEOUT_S,
-            check=False,
-            cwd=Path(__file__).resolve().parents[2],
+        answer = run_python(
+            "-m", "agent.sources.dbc.compile", stdin=request.encode(), timeout_s=TIMEOUT_S
         )
-    except subprocess.TimeoutExpired:
+    except TimeoutError:
         raise DbcError(f"{dbc[0]}: reading it took over {TIMEOUT_S:g} s") from None
     try:
         result = json.loads(answer.stdout)

@@ -30,6 +30,7 @@ from simulator.scenario.expectations import check
 from simulator.scenario.model import Scenario
 from simulator.scenario.report import Outcome, outcome_lines, report_json, summary_line
 from simulator.scenario.vehicle import Place, ScenarioVehicle, Stage
+from simulator.scenario.wrong_clock import forget_ended
 from simulator.stopping import Stopping
 
 Json = dict[str, Any]
@@ -70,6 +71,7 @@ class ScenarioRun:
         """
         with ExitStack() as stack:
             stack.enter_context(stop_signals(self._stopping))
+            stack.callback(forget_ended)
             stack.callback(self._workspace.close)
             self._workspace.open()
             try:

@@ -8,6 +8,7 @@ it steps the clock.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Final
@@ -17,6 +18,8 @@ from simulator.demo.errors import DemoError
 
 BOOT_TAKES_S: Final = 20
 """What passes between the kernel's 1970-01-01 00:00:00 and the agent's start."""
+
+SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108  where shm_open puts it
 
 PLACES: Final = ("/usr/lib/*/faketime/libfaketime.so.1", "/usr/lib/faketime/libfaketime.so.1")
 
@@ -36,6 +39,19 @@ def library() -> Path:
     )
 
 
+def forget_ended() -> None:
+    """Remove what the library left of processes that were killed: a semaphore, perhaps locked.
+
+    A later process of the same number would take it for its own.
+    """
+    for pattern in ("faketime_shm_*", "sem.faketime_sem_*"):
+        for path in SHARED_MEMORY.glob(pattern):
+            number = path.name.rpartition("_")[2]
+            if number.isdigit() and not Path("/proc", number).exists():
+                with contextlib.suppress(OSError):
+                    path.unlink()
+
+
 class WrongClock:
     """``environment()`` is for the process; ``set_wrong`` and ``set_right`` at any time."""
 
@@ -45,6 +61,7 @@ class WrongClock:
 
     def environment(self) -> dict[str, str]:
         """What the process is started with."""
+        forget_ended()
         return {
             "LD_PRELOAD": str(self._library),
             "FAKETIME_TIMESTAMP_FILE": str(self._offset_file),

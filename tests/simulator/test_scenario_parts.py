@@ -1,5 +1,6 @@
 """The parts of a scenario: its file, its faults, and what is expected beside what came."""
 
+import os
 import re
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from simulator.errors import FileError
 from simulator.gps_faults import Sky
 from simulator.network.conditions import CLEAR
 from simulator.network.faults import parse_fault
+from simulator.scenario import wrong_clock
 from simulator.scenario.agent_config import merged
 from simulator.scenario.evidence import Evidence, Message, Truth, distance_m
 from simulator.scenario.expectations import check
@@ -342,3 +344,15 @@ def test_the_dbcs_of_a_scenario_lie_beside_it(tmp_path):
         write(tmp_path, 'title = "x"\n[[agent.can]]\ndbc = ["a.dbc", "/etc/b.dbc"]\n')
     )
     assert scenario.agent["can"][0]["dbc"] == [str(tmp_path / "a.dbc"), "/etc/b.dbc"]
+
+
+def test_what_the_clock_library_left_of_ended_processes_is_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr(wrong_clock, "SHARED_MEMORY", tmp_path)
+    with subprocess.Popen(["true"]) as ended:
+        pass
+    left = [tmp_path / f"sem.faketime_sem_{ended.pid}", tmp_path / f"faketime_shm_{ended.pid}"]
+    kept = [tmp_path / f"faketime_shm_{os.getpid()}", tmp_path / "sem.another"]
+    for path in (*left, *kept):
+        path.touch()
+    wrong_clock.forget_ended()
+    assert sorted(tmp_path.iterdir()) == sorted(kept)

@@ -163,10 +163,13 @@ def test_every_sample_of_a_drive_reaches_the_broker_though_it_comes_late(vehicle
     vehicle.run()
     # no broker yet: samples gather in the outbox
     vehicle.wait_for_account(lambda account: account["samples_created"] >= 3)
+    # it must not connect between the broker's start and the listener's subscription
+    vehicle.process.send_signal(signal.SIGSTOP)
     with (
         vehicle.mosquitto(),
         MosquittoSub(vehicle.pki.vehicle(LISTENER), vehicle.broker_port) as listener,
     ):
+        vehicle.process.send_signal(signal.SIGCONT)
         vehicle.wait_for_account(
             lambda account: account["mode"] == "in_trip" and account["samples_acknowledged"] > 20
         )

@@ -9,8 +9,6 @@ of its own; this one holds the source, an inbox, and nothing else of the agent.
 
 from __future__ import annotations
 
-import argparse
-import json
 import subprocess
 import sys
 import tempfile
@@ -18,12 +16,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from _receiver import ROOT, take_fixes, tell, words_given
 
-import simulator
 from agent.config import GpsSettings
 from agent.host import SystemClock
-from agent.inputs import FixReceived, Inbox
+from agent.inputs import Inbox
 from agent.sources.gps.own_cycle import CycleMemory
 from agent.sources.nmea.baud import BaudMemory
 from agent.sources.nmea.source import NmeaSource
@@ -39,7 +36,7 @@ def figures(log: Path, baud: int, duration_s: float) -> dict[str, Any]:
         receiver = subprocess.Popen(
             [*command, "--baud", str(baud), "--loop"],
             stdout=subprocess.PIPE,
-            cwd=Path(simulator.__file__).parent.parent,
+            cwd=ROOT,
         )
         assert receiver.stdout is not None
         receiver.stdout.readline()
@@ -73,30 +70,11 @@ def figures(log: Path, baud: int, duration_s: float) -> dict[str, Any]:
     }
 
 
-def take_fixes(inbox: Inbox, duration_s: float) -> int:
-    """How many new fixes come in so long."""
-    count, ends_s = 0, time.monotonic() + duration_s
-    while (left_s := ends_s - time.monotonic()) > 0:
-        item = inbox.get(left_s)
-        count += isinstance(item, FixReceived) and item.is_new
-    return count
-
-
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    drive = Path(simulator.__file__).parent / "traces" / "default.nmea"
-    parser.add_argument("--log", type=Path, default=drive, help="an NMEA log")
-    parser.add_argument("--baud", type=int, default=9_600)
-    parser.add_argument("--duration", type=float, default=20.0, help="seconds")
-    parser.add_argument("--json", action="store_true", help="one line of JSON")
-    words = parser.parse_args()
+    words = words_given(__doc__)
     result = figures(words.log.resolve(), words.baud, words.duration)
-    if words.json:
-        print(json.dumps(result))
-    else:
-        for name, value in result.items():
-            print(f"{name:20} {value}")
+    tell(result, as_json=words.json)
 
 
 if __name__ == "__main__":

@@ -79,12 +79,14 @@ test-crash: $(STAMPS)/dev apt-packages ## kill -9 the real agent again and again
 	@$(BIN)/python -m tests.rigs.crash --kills $(KILLS) $(CRASH_ARGS)
 
 # seconds for each target of the search, and which: make fuzz SECONDS_EACH=20 TARGETS="batch iotsql"
+# SEED other than 0 takes the same way each time
 SECONDS_EACH ?= 120
+SEED ?= 0
 TARGETS ?=
 
 .PHONY: fuzz
 fuzz: $(STAMPS)/atheris ## search the parsers for inputs that break them (SECONDS_EACH=120 TARGETS="...")
-	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS_EACH) $(TARGETS)
+	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS_EACH) --seed $(SEED) $(TARGETS)
 
 .PHONY: format
 format: $(STAMPS)/dev ## format and mend what can be mended

@@ -30,6 +30,12 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("targets", nargs="*", metavar="TARGET", help="default: every target")
     parser.add_argument("--seconds", type=int, default=120, help="for each target (default 120)")
     parser.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        help="search the same way each time (0: another way each time)",
+    )
+    parser.add_argument(
         "--folder", type=Path, default=Path(".make/fuzz"), help="corpora, logs and findings"
     )
     parser.add_argument("--input", type=Path, help="take this one input, without atheris")
@@ -63,7 +69,7 @@ def main() -> int:
     broken = 0
     for name in words.targets or names():
         print(f"{name:12} for {words.seconds} s ...", end="", flush=True)
-        outcome = search(name, words.seconds, words.folder.resolve())
+        outcome = search(name, words.seconds, words.folder.resolve(), words.seed)
         rate = outcome.inputs / outcome.seconds
         told = f"{outcome.inputs} inputs, {rate:.0f}/s, coverage {outcome.coverage}"
         print(f"\r{name:12} {told:45} {'BROKEN' if outcome.failure else 'held'}")

@@ -41,8 +41,8 @@ class Outcome:
     """The end of what the process said, when it did not end as it should."""
 
 
-def search(name: str, seconds: int, folder: Path) -> Outcome:
-    """Fuzz one target for ``seconds``."""
+def search(name: str, seconds: int, folder: Path, seed: int = 0) -> Outcome:
+    """Fuzz one target for ``seconds``; a ``seed`` other than 0 takes the same way each time."""
     corpus, found = folder / "corpus" / name, folder / "findings" / name
     for each in (corpus, found):
         each.mkdir(parents=True, exist_ok=True)
@@ -55,6 +55,7 @@ def search(name: str, seconds: int, folder: Path) -> Outcome:
             [
                 *(sys.executable, "-m", "tests.fuzz.child", name),
                 *map(str, (corpus, _seeds(name, folder))),
+                f"-seed={seed}",
                 f"-max_total_time={seconds}",
                 f"-timeout={SLOWEST_INPUT_S}",
                 f"-rss_limit_mb={MEMORY_MB}",
@@ -64,7 +65,7 @@ def search(name: str, seconds: int, folder: Path) -> Outcome:
                 f"-max_len={getattr(load(name), 'MAX_BYTES', 4_096)}",
             ],
             cwd=ROOT,
-            env=os.environ | {"TMPDIR": scratch},
+            env=os.environ | {"TMPDIR": scratch, "PYTHONHASHSEED": str(seed) if seed else "random"},
             stdout=output,
             stderr=output,
         )  # fmt: skip

@@ -76,7 +76,8 @@ class Reading:
             return None
         interval = self._interval
         if self.stat is not Stat.LAST and interval.count:
-            return self._number(interval.result(self._raw_stat)), None
+            number = self._number(interval.result(self._raw_stat))
+            return (number, None) if math.isfinite(number) else None
         if not self._is_valid(now_s):
             return None
         return self._decode(payload)
@@ -104,7 +105,10 @@ class Reading:
         if not self._is_available(raw):
             return None
         number = self._number(raw)
-        return (number, self.table.choice(raw)) if self._is_in_range(number) else None
+        # factors of the DBC and the config may take a finite raw value beyond what a float holds
+        if not math.isfinite(number) or not self._is_in_range(number):
+            return None
+        return number, self.table.choice(raw)
 
     def _counts(self, raw: Number) -> bool:
         """Whether a value goes into the statistic: a named one is no measurement."""

@@ -108,8 +108,9 @@ def check_config(config_file: Path) -> None:
 
     try:
         settings = config.load(config_file)
-        from agent import compose  # noqa: PLC0415  likewise
+        from agent import compose, identity  # noqa: PLC0415  likewise
 
+        settings = identity.identified(settings)
         compose.check(settings)
     except AgentError as error:
         fail(error)

@@ -32,6 +32,7 @@ from agent.engine.watches import LowBatteryMark
 from agent.errors import StateError
 from agent.files import write_atomically
 from agent.host import SystemClock, boot_id, new_run_id
+from agent.identity import IdentityStore, identified
 from agent.inputs import Inbox
 from agent.ports import TimeBase
 from agent.shadow import RemoteSettings, ShadowLink
@@ -75,6 +76,8 @@ def check_identity(settings: AgentSettings) -> None:
     check_credentials(credentials)
     check_transport(settings.broker)
     name = certificate_name(credentials)
+    if IdentityStore(settings.state.dir).holds(credentials.certificate_file):
+        return  # registered; its certificate need not bear the vehicle's name
     if name != settings.vehicle.id and credentials.pkcs11 is None:
         _log.warning(
             "broker.certificate_file: %s is the certificate of %r, vehicle.id is %r: AWS IoT Core"
@@ -97,6 +100,7 @@ class Agent:
         settings: AgentSettings,
         make_clock: Callable[[TimeBase | None], SystemClock] = _make_clock,
     ) -> None:
+        settings = identified(settings)
         self.settings = settings
         this_boot = boot_id()
         anchor = TimeAnchor(settings.state.runtime_dir, this_boot)

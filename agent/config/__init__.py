@@ -3,6 +3,7 @@
 from agent.config.can import CanSettings, FieldKind, Match, SignalSettings, Stat, field_kind
 from agent.config.load import AgentSettings, load, parse
 from agent.config.obd import J1939Settings, ObdSettings
+from agent.config.provision import ProvisionSettings
 from agent.config.sampling import (
     RateSettings,
     SamplingSettings,
@@ -45,6 +46,7 @@ __all__ = [
     "OutboxSettings",
     "Pkcs11Settings",
     "PositionSettings",
+    "ProvisionSettings",
     "RateSettings",
     "SamplingSettings",
     "SerialSettings",

@@ -12,6 +12,7 @@ from pydantic_core import ErrorDetails
 
 from agent.config.can import SIGNALS_PREFIX, CanSettings
 from agent.config.obd import J1939Settings, ObdSettings
+from agent.config.provision import ProvisionSettings
 from agent.config.sampling import SamplingSettings
 from agent.config.sections import (
     BrokerSettings,
@@ -32,7 +33,7 @@ from contract.messages import MAX_SIGNALS
 class AgentSettings(Section):
     """The whole config file."""
 
-    vehicle: VehicleSettings
+    vehicle: VehicleSettings = VehicleSettings()
     state: StateSettings = StateSettings()
     gps: GpsSettings = GpsSettings()
     position: PositionSettings = PositionSettings()
@@ -54,6 +55,7 @@ class AgentSettings(Section):
     delivery: DeliverySettings = DeliverySettings()
     budget: BudgetSettings = BudgetSettings()
     broker: BrokerSettings
+    provision: ProvisionSettings = ProvisionSettings()
     shadow: ShadowSettings = ShadowSettings()
     log: LogSettings = LogSettings()
 
@@ -90,6 +92,8 @@ _PATH_KEYS: Final = (
     ("broker", "key_file"),
     ("broker", "pkcs11", "module_file"),
     ("broker", "pkcs11", "pin_file"),
+    ("provision", "claim_certificate_file"),
+    ("provision", "claim_key_file"),
 )
 
 

@@ -61,14 +61,14 @@ def load_parts(path: Path) -> ConfigParts:
     except ConfigError as error:
         return _salvaged(table, path, error)
     return ConfigParts(
-        vehicle_id=settings.vehicle.id,
+        vehicle_id=settings.vehicle.id or None,
         **{name: getattr(settings, name) for name in _USED},
         settings=settings,
     )
 
 
 def _salvaged(table: dict[str, Any], path: Path, fault: ConfigError) -> ConfigParts:
-    vehicle = _section(VehicleSettings, table.get("vehicle"))
+    vehicle = _section(VehicleSettings, table.get("vehicle", {}))
     buses = table.get("can")
     can = [_section(CanSettings, bus) for bus in buses] if isinstance(buses, list) else []
     sections: dict[str, Any] = {
@@ -80,7 +80,7 @@ def _salvaged(table: dict[str, Any], path: Path, fault: ConfigError) -> ConfigPa
     }
     made = resolved(AgentSettings.model_construct(**sections), path.resolve().parent)
     return ConfigParts(
-        vehicle_id=vehicle.id if vehicle else None,
+        vehicle_id=(vehicle.id or None) if vehicle else None,
         **{name: getattr(made, name) for name in _USED},
         fault=fault,
     )

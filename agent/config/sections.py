@@ -33,9 +33,10 @@ class VehicleSettings(Section):
         Field(
             pattern=VEHICLE_ID_PATTERN,
             description="The vehicle's name in topics, the MQTT client id and the common "
-            'name of its certificate, e.g. "van-1". Required.',
+            'name of its certificate, e.g. "van-1". Default: the name under which '
+            "`milepost-agent provision` registered it, so that one config serves a fleet.",
         ),
-    ]
+    ] = ""
 
 
 class StateSettings(Section):
@@ -158,7 +159,12 @@ class Pkcs11Settings(Section):
         str, Field(min_length=1, description="Label of the token that holds the key. Required.")
     ]
     key_label: Annotated[
-        str, Field(min_length=1, description="Label of the private key in it. Required.")
+        str,
+        Field(
+            min_length=1,
+            description="Label of the private key in it. Keys that provisioning and rotation make "
+            "there have a number behind it, e.g. vehicle-key-1. Required.",
+        ),
     ]
     pin_file: FilePath = Field(
         description="File with the token's user PIN and nothing else, mode 0600. Required."
@@ -173,18 +179,21 @@ class BrokerSettings(Section):
     ca_file: FilePath = Field(
         description="PEM file with the CA that signed the broker's certificate. Required."
     )
-    certificate_file: FilePath = Field(
-        description="PEM file with the vehicle's certificate. Required."
+    certificate_file: FilePath | None = Field(
+        default=None,
+        description="PEM file with the vehicle's certificate. Default: the identity that "
+        "`milepost-agent provision` left in `state.dir` ([provisioning.md](provisioning.md)).",
     )
     key_file: FilePath | None = Field(
         default=None,
-        description="PEM file with its private key, mode 0600. Required, unless [broker.pkcs11] "
-        "names a key in a token. No default.",
+        description="PEM file with its private key, mode 0600. Required with `certificate_file`, "
+        "unless [broker.pkcs11] names a key in a token. No default.",
     )
     pkcs11: Pkcs11Settings | None = Field(
         default=None,
         description="A private key in a TPM, secure element or HSM, in place of `key_file`; needs "
-        '`transport = "awscrt"`. No default.',
+        '`transport = "awscrt"`. Without `certificate_file`, provisioning makes the key there. '
+        "No default.",
     )
     transport: Annotated[TransportKind, Field(strict=False)] = Field(
         default=TransportKind.PAHO,
@@ -203,7 +212,9 @@ class BrokerSettings(Section):
 
     @model_validator(mode="after")
     def _one_key(self) -> BrokerSettings:
-        if self.key_file is None and self.pkcs11 is None:
+        if self.certificate_file is None and self.key_file is not None:
+            raise ValueError("certificate_file is missing, whose key key_file is")
+        if self.certificate_file is not None and self.key_file is None and self.pkcs11 is None:
             raise ValueError("key_file is required and missing (or a [broker.pkcs11] table)")
         if self.key_file is not None and self.pkcs11 is not None:
             raise ValueError("has key_file and [broker.pkcs11]; the vehicle has one key, keep one")

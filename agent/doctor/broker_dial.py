@@ -12,6 +12,7 @@ import socket
 import ssl
 import threading
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Final
 
 from agent.config import BrokerSettings
@@ -65,7 +66,7 @@ def dial(subject: Subject, broker: BrokerSettings) -> Facts:
         "host": broker.host,
         "port": broker.port,
         "server_name": broker.server_name or broker.host,
-        "credentials": Credentials.of(broker),
+        "credentials": _credentials(broker),
         "vehicle_id": subject.parts.vehicle_id or "",
         "running": subject.running,
         "agent_connected": account.get("connected") if account else None,
@@ -82,6 +83,13 @@ def dial(subject: Subject, broker: BrokerSettings) -> Facts:
         if not facts.get("tls_error") and not facts.get("not_tried"):
             facts |= _speak_mqtt(broker, subject)
     return Facts(**facts)
+
+
+def _credentials(broker: BrokerSettings) -> Credentials:
+    """Those of the config; before the first provisioning the CA alone."""
+    if broker.certificate_file is None:
+        return Credentials(broker.ca_file, Path(), None, broker.server_name or broker.host)
+    return Credentials.of(broker)
 
 
 def _is_here(host: str) -> bool:
@@ -133,6 +141,8 @@ def _speak_tls(broker: BrokerSettings, credentials: Credentials) -> dict[str, An
     facts = {}
     if credentials.pkcs11 is not None:
         facts["not_tried"] = "its key is in a token"
+    elif credentials.key_file is None:
+        facts["not_tried"] = "the vehicle is not provisioned yet"
     try:
         context = make_context(replace(credentials, pkcs11=None))
         with (

@@ -14,6 +14,7 @@ from agent.doctor.finding import Finding, Kind, Severity
 from agent.doctor.subject import Subject
 from agent.errors import AgentError, IdentityError
 from agent.host import system_utc
+from agent.identity import IdentityStore, identified
 from agent.transport import (
     CertificateFacts,
     Credentials,
@@ -26,6 +27,13 @@ SOON: Final = timedelta(days=30)
 
 NO_CONFIG: Final = Kind(
     "cert-not-checked", Severity.INFO, "not checked: [broker] is missing or cannot be used"
+)
+NOT_PROVISIONED: Final = Kind(
+    "cert-not-provisioned",
+    Severity.ERROR,
+    "this vehicle is not provisioned yet: there is no identity in {folder}",
+    "sudo milepost-agent provision",
+    "Or name broker.certificate_file and broker.key_file in the config.",
 )
 UNUSABLE: Final = Kind(
     "cert-file-unusable",
@@ -125,11 +133,17 @@ class Facts:
     now: datetime
     vehicle_id: str | None = None
     ca_file: Path = Path()
+    missing_in: Path | None = None
+    """Where the identity would be, if the vehicle were provisioned."""
+
+    is_provisioned: bool = False
+    """Rather than named in the config: its certificate may bear any name."""
+
     certificate_file: Path = Path()
     key_file: Path | None = None
     key_mode: int | None = None
     denied: Path | None = None
-    file_fault: IdentityError | None = None
+    file_fault: AgentError | None = None
     pair_fault: IdentityError | None = None
     certificate: CertificateFacts | None = None
     ca_ends: tuple[datetime, ...] | None = None
@@ -143,6 +157,9 @@ def gather(subject: Subject) -> Facts | None:
     broker = subject.parts.broker
     if broker is None:
         return None
+    store = IdentityStore(subject.parts.state.dir)
+    if broker.certificate_file is None:
+        return Facts(system_utc(), **_why_none(subject, store))
     credentials = Credentials.of(broker)
     facts: dict[str, Any] = {
         "now": system_utc(),
@@ -150,6 +167,7 @@ def gather(subject: Subject) -> Facts | None:
         "ca_file": broker.ca_file,
         "certificate_file": broker.certificate_file,
         "key_file": broker.key_file,
+        "is_provisioned": store.holds(broker.certificate_file),
     }
     try:
         check_credentials(credentials, warn=False)
@@ -176,10 +194,25 @@ def gather(subject: Subject) -> Facts | None:
     return Facts(**facts)
 
 
+def _why_none(subject: Subject, store: IdentityStore) -> dict[str, Any]:
+    """Why the config names no certificate and no identity was filled in."""
+    try:
+        if store.current() is not None and subject.parts.settings is not None:
+            identified(subject.parts.settings)
+    except AgentError as error:
+        if isinstance(error.__cause__, PermissionError):
+            return {"denied": store.folder}
+        return {"file_fault": error, "certificate_file": store.folder / "current"}
+    return {"missing_in": store.folder}
+
+
 def check(facts: Facts | None) -> Iterator[Finding]:
     """Findings of the identity."""
     if facts is None:
         yield NO_CONFIG()
+        return
+    if facts.missing_in is not None:
+        yield NOT_PROVISIONED(folder=facts.missing_in)
         return
     if facts.file_fault is not None:
         fault = facts.file_fault
@@ -209,7 +242,8 @@ def _certificate(facts: Facts, certificate: CertificateFacts) -> Iterator[Findin
     path, vehicle_id = facts.certificate_file, facts.vehicle_id or "VEHICLE"
     left = certificate.not_after - facts.now
     values = {"path": path, "vehicle_id": vehicle_id, "date": _date(certificate.not_after)}
-    if certificate.name != facts.vehicle_id and facts.vehicle_id is not None:
+    is_named_wrongly = certificate.name != facts.vehicle_id and not facts.is_provisioned
+    if is_named_wrongly and facts.vehicle_id is not None:
         yield OTHER_NAME(path=path, name=certificate.name, vehicle_id=vehicle_id)
     if certificate.not_before > facts.now:
         now = facts.now.strftime("%Y-%m-%d %H:%M UTC")
@@ -219,7 +253,8 @@ def _certificate(facts: Facts, certificate: CertificateFacts) -> Iterator[Findin
     elif left < SOON:
         yield EXPIRES(days=left.days, **values)
     else:
-        yield GOOD(name=certificate.name, date=_date(certificate.not_after))
+        name = vehicle_id if facts.is_provisioned else certificate.name
+        yield GOOD(name=name, date=_date(certificate.not_after))
 
 
 def _ca(facts: Facts) -> Iterator[Finding]:

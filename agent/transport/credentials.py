@@ -49,8 +49,18 @@ class Credentials:
 
     @classmethod
     def of(cls, broker: BrokerSettings) -> Credentials:
-        """As the config names them."""
+        """As the config names them, with the identity filled in (``agent.identity``).
+
+        Raises:
+            IdentityError: no certificate is named.
+        """
         token = broker.pkcs11
+        if broker.certificate_file is None:
+            raise IdentityError(
+                "broker.certificate_file: no certificate is named, and the vehicle is not"
+                " provisioned",
+                hint="Run once: milepost-agent provision",
+            )
         return cls(
             ca_file=broker.ca_file,
             certificate_file=broker.certificate_file,

@@ -344,6 +344,10 @@ CASES = {
         certificate,
         identity(file_fault=IdentityError("broker.key_file: there is no file /i/k.pem", hint="H.")),
     ),
+    "cert-not-provisioned": (
+        certificate,
+        certificate.Facts(NOW, missing_in=Path("/var/lib/milepost/identity")),
+    ),
     "cert-not-readable-here": (certificate, identity(denied=Path("/i/k.pem"))),
     "cert-key-open": (certificate, identity(key_mode=0o644)),
     "cert-mismatch": (certificate, identity(pair_fault=IdentityError("not together", hint="H."))),
@@ -459,6 +463,13 @@ def test_a_path_with_a_quote_stays_one_word_of_the_command():
         timeout=20,
     )
     assert told.stdout.startswith(str(FILE))
+
+
+def test_a_certificate_that_provisioning_got_may_bear_any_name():
+    named_by_serial = CertificateFacts("10000000abcd", NOW - DAY, NOW + 365 * DAY)
+    [found] = certificate.check(identity(certificate=named_by_serial, is_provisioned=True))
+    assert found.code == certificate.GOOD.code
+    assert "van-1" in found.text
 
 
 def test_the_page_of_findings_is_up_to_date():

@@ -1,0 +1,13 @@
+"""The vehicle's identity: what provisioning and rotation leave in the state directory."""
+
+from agent.identity.resolve import identified, identified_parts
+from agent.identity.store import Identity, IdentityStore, Pending, PendingCertificate
+
+__all__ = [
+    "Identity",
+    "IdentityStore",
+    "Pending",
+    "PendingCertificate",
+    "identified",
+    "identified_parts",
+]

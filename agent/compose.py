@@ -21,7 +21,7 @@ from typing import Any, Final
 from agent.child import run_python
 from agent.compose_sources import SourceSet, check_sources
 from agent.config import AgentSettings, ShadowMode
-from agent.control import ControlServer
+from agent.control_server import ControlServer
 from agent.delivery import OUTBOX_FILE, Delivery
 from agent.engine.engine import Engine, EngineIdentity
 from agent.engine.odometer import GpsOdometer

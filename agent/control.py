@@ -1,111 +1,23 @@
-"""The control socket: ask a running agent how it is.
+"""Ask a running agent how it is, or tell it to do something, over its control socket.
 
-On connect the agent writes one JSON object, the account (:mod:`agent.account` and the
-engine's part), and closes. Nothing is read, so nothing can be told to the agent here.
+The other end is :mod:`agent.control_server`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import socket
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import click
 
 from agent.account import imbalance
 from agent.cli_common import config_option, fail
-from agent.errors import AgentError, ControlError, StateError
-
-LOG = logging.getLogger("agent.control")
-
-SOCKET_NAME: Final = "agent.sock"
-_TIMEOUT_S: Final = 5.0
-
-
-class ControlServer:
-    """One thread that answers. ``start()`` once; ``stop()`` idempotent, safe before it."""
-
-    def __init__(self, runtime_dir: Path, account: Callable[[], dict[str, Any]]) -> None:
-        self.path = runtime_dir / SOCKET_NAME
-        self._account = account
-        self._socket: socket.socket | None = None
-        self._thread: threading.Thread | None = None
-
-    def start(self) -> None:
-        """Listen; only the agent's own user can connect.
-
-        Raises:
-            StateError: the directory cannot be used, or another agent answers there.
-        """
-        try:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._clear_the_way()
-            listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            listener.bind(str(self.path))
-            self.path.chmod(0o600)
-            listener.listen(8)
-        except OSError as error:
-            raise StateError(
-                f"state.runtime_dir: cannot listen on {self.path}: {error}",
-                hint="Create the directory and give it to the user that the agent runs as.",
-            ) from error
-        self._socket = listener
-        self._thread = threading.Thread(
-            target=self._serve, args=(listener,), name="control", daemon=True
-        )
-        self._thread.start()
-
-    def _clear_the_way(self) -> None:
-        """A socket file outlives the process that was killed; one that answers does not."""
-        if not self.path.exists():
-            return
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            probe.settimeout(_TIMEOUT_S)
-            try:
-                probe.connect(str(self.path))
-            except ConnectionRefusedError:
-                self.path.unlink()
-                return
-        raise StateError(
-            f"state.runtime_dir: another agent answers on {self.path}",
-            hint="Stop it first, or give this one a state.runtime_dir of its own.",
-        )
-
-    def stop(self) -> None:
-        """Stop listening and remove the socket."""
-        listener, self._socket = self._socket, None
-        if listener is None:
-            return
-        with contextlib.suppress(OSError):
-            listener.shutdown(socket.SHUT_RDWR)  # wakes accept(2); close alone does not
-        listener.close()
-        if self._thread is not None:
-            self._thread.join(_TIMEOUT_S)
-        self.path.unlink(missing_ok=True)
-
-    def _serve(self, listener: socket.socket) -> None:
-        while True:
-            try:
-                connection, _ = listener.accept()
-            except OSError:
-                if self._socket is None:
-                    return
-                # out of file descriptors, e.g.: the caller gets nothing and asks again
-                threading.Event().wait(1.0)
-                continue
-            with connection:
-                connection.settimeout(_TIMEOUT_S)
-                try:
-                    connection.sendall(json.dumps(self._account()).encode() + b"\n")
-                except OSError:
-                    continue  # the caller went away
-                except Exception:
-                    LOG.exception("the account could not be given")
+from agent.control_server import SOCKET_NAME, TIMEOUT_S
+from agent.errors import AgentError, ControlError
 
 
 def ask(runtime_dir: Path) -> dict[str, Any]:
@@ -114,16 +26,36 @@ def ask(runtime_dir: Path) -> dict[str, Any]:
     Raises:
         ControlError: nobody answers; says what to do.
     """
+    return _exchange(runtime_dir, b"")
+
+
+def tell(runtime_dir: Path, command: str, **arguments: Any) -> dict[str, Any]:
+    """Give the running agent a command; its answer.
+
+    Raises:
+        ControlError: nobody answers, or the agent refuses; says what to do.
+    """
+    line = json.dumps({"command": command, **arguments}).encode() + b"\n"
+    answer = _exchange(runtime_dir, line)
+    if "error" in answer:
+        raise ControlError(str(answer["error"]), hint=str(answer.get("hint", "")))
+    return answer
+
+
+def _exchange(runtime_dir: Path, request: bytes) -> dict[str, Any]:
     path = runtime_dir / SOCKET_NAME
     pieces = []
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            connection.settimeout(_TIMEOUT_S)
+            connection.settimeout(TIMEOUT_S)
             connection.connect(str(path))
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                connection.sendall(request)
+                connection.shutdown(socket.SHUT_WR)
             while piece := connection.recv(65536):
                 pieces.append(piece)
-        account: object = json.loads(b"".join(pieces))
-        if not isinstance(account, dict):
+        answer: object = json.loads(b"".join(pieces))
+        if not isinstance(answer, dict):
             raise TypeError("its answer is no JSON object")  # noqa: TRY301  told below, too
     except PermissionError as error:
         raise ControlError(
@@ -138,7 +70,7 @@ def ask(runtime_dir: Path) -> dict[str, Any]:
         raise ControlError(
             f"the agent did not answer on {path}: {error}", hint="Look into its log."
         ) from error
-    return account
+    return answer
 
 
 def readable(account: dict[str, Any]) -> str:

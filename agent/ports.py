@@ -11,9 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum, IntEnum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from contract import Event, Sample, TimeQuality
+
+if TYPE_CHECKING:
+    from agent.transport.credentials import Credentials
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +187,18 @@ class Transport(Protocol):
         """
         ...
 
+    def leave(self) -> None:
+        """End the connection in order, so that its last will does not fire.
+
+        What is in flight may still be acknowledged, for 2 s at most. Ends in
+        ``on_disconnected``, unless the library hangs: then ``disconnect`` does.
+        """
+        ...
+
+    def present(self, credentials: Credentials) -> None:
+        """Show other credentials to the broker from the next ``connect`` on."""
+        ...
+
     def wire_bytes(self) -> int | None:
         """Bytes that all connections so far sent and received, every layer's share included.
 
@@ -227,6 +242,10 @@ class Channel(Protocol):
         """Why the broker does not serve it; None when it does, or was not asked yet."""
         ...
 
+    def want(self, *, wanted: bool) -> None:
+        """Whether an on-demand channel is to be subscribed; it is not at first."""
+        ...
+
     def send(self, topic: str, payload: bytes) -> bool:
         """Queue one message for QoS 1, ahead of samples; False when it cannot be taken.
 
@@ -242,6 +261,11 @@ class Channel(Protocol):
 class Exchange(Protocol):
     """Requests and answers beside the samples: short, rare, and not durable."""
 
-    def register(self, filters: Sequence[str], listener: ExchangeListener) -> Channel:
-        """Subscribe to ``filters`` (at most 8) on each connection; before the delivery starts."""
+    def register(
+        self, filters: Sequence[str], listener: ExchangeListener, *, on_demand: bool = False
+    ) -> Channel:
+        """Subscribe to ``filters`` (at most 8) on each connection; before the delivery starts.
+
+        ``on_demand``: only on those on which the channel is wanted, and as soon as it is.
+        """
         ...

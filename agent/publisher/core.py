@@ -3,7 +3,7 @@
 Every message keeps its identity through any number of attempts; nothing is settled before
 its PUBACK. ``link`` minds the connection, ``window`` what is in flight, ``lanes`` the order
 of sending, ``exchange`` the requests of features, ``blame`` what the end of a connection
-says of a message; here their events meet.
+says of a message, ``changeover`` the way to another certificate; here their events meet.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from collections import deque
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from random import Random
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from agent.config import DeliverySettings
 from agent.outbox import Message, Outbox
 from agent.ports import Allowance, Clock, Flow, PublishOutcome, Transport
 from agent.publisher.backoff import Backoff
 from agent.publisher.blame import Blame
+from agent.publisher.changeover import Changeover, Order
 from agent.publisher.exchange import ControlLane
 from agent.publisher.lanes import IDLE_S, Lanes
 from agent.publisher.limits import PublisherLimits
@@ -27,6 +28,9 @@ from agent.publisher.link import Link, LinkState
 from agent.publisher.spending import PUBLISH_OVERHEAD_BYTES
 from agent.publisher.window import Lane, Window
 from contract import Topics
+
+if TYPE_CHECKING:
+    from agent.transport.credentials import Credentials
 
 LOG = logging.getLogger("agent.publisher")
 
@@ -55,9 +59,10 @@ class Publisher:
         self._outbox = outbox
         self._limits = limits = limits or PublisherLimits()
         now_s = clock.monotonic_s()
+        backoff = Backoff(limits.backoff, random)
         self._link = Link(
             transport=transport,
-            backoff=Backoff(limits.backoff, random),
+            backoff=backoff,
             connect_timeout_s=limits.connect_timeout_s,
             now_s=now_s,
         )
@@ -71,6 +76,14 @@ class Publisher:
         self._inbox: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self.exchange = ControlLane(
             transport=transport, wake=self.wake, answer_timeout_s=limits.ack_timeout_s
+        )
+        self._changeover = Changeover(
+            transport=transport,
+            link=self._link,
+            exchange=self.exchange,
+            backoff=backoff,
+            random=random,
+            limits=limits.changeover,
         )
         self._lanes = Lanes(
             outbox=outbox,
@@ -141,6 +154,18 @@ class Publisher:
         """What the day's data budget lets go from now on."""
         self._inbox.put(lambda: self._allow(allowance))
 
+    def change_over(self, order: Order) -> None:
+        """Connect with another certificate; see ``changeover``. It ends in its ``on_end``."""
+        self._inbox.put(lambda: self._changeover.begin(order, self._clock.monotonic_s()))
+
+    def keep(self, order: Order, kept: Credentials) -> None:
+        """The order's certificate is the vehicle's now, and stands where ``kept`` says."""
+        self._inbox.put(lambda: self._changeover.keep(order, kept, self._clock.monotonic_s()))
+
+    def give_up(self, order: Order, reason: str) -> None:
+        """The order's certificate connects and yet is no good: back to the present one."""
+        self._inbox.put(lambda: self._changeover.give_up(order, reason, self._clock.monotonic_s()))
+
     @property
     def holds_back(self) -> bool:
         """Whether the data budget keeps samples from being sent."""
@@ -201,8 +226,11 @@ class Publisher:
             return min(IDLE_S, self._link.mind(now_s))
         wait_s = min(IDLE_S, self._mind_liveness(now_s))
         if self._link.dropping:
-            return wait_s
+            return min(wait_s, self._link.mind_leaving(now_s))
         self.exchange.deliver()
+        if self._changeover.on_probation:
+            wait_s = min(wait_s, self.exchange.open_channels(now_s) or IDLE_S)
+            return min(wait_s, self._lanes.send_requests(now_s))
         if not self._lanes.suspicion.on_trial:
             wait_s = min(wait_s, self.exchange.open_channels(now_s) or IDLE_S)
         return min(wait_s, self._lanes.send(now_s))
@@ -215,6 +243,7 @@ class Publisher:
         self._lanes.schedule.connected()
         self._lanes.suspicion.connected(now_s)
         self._hold_live()
+        self._changeover.connected()
         LOG.info("connected to the broker; %d messages wait", self._outbox.waiting())
 
     def _disconnected(self, reason: str, *, unauthorised: bool) -> None:
@@ -223,7 +252,9 @@ class Publisher:
         now_s = self._clock.monotonic_s()
         loss = self._link.lost(now_s, reason, unauthorised=unauthorised)
         guilty = None
-        if loss.by_us:
+        if loss.left:
+            self._lanes.suspicion.abandoned()
+        elif loss.by_us:
             self._blame.given_up()
         else:
             guilty = self._blame.lost(now_s)
@@ -246,6 +277,7 @@ class Publisher:
                 loss.short_lived,
             )
         self.exchange.disconnected(guilty, now_s)
+        self._changeover.lost(loss, now_s, unauthorised=unauthorised)
 
     def _mind_liveness(self, now_s: float) -> float:
         left_s = self._window.overdue_in_s(now_s)

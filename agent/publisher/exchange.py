@@ -58,10 +58,16 @@ class ControlChannel:
     """Implements ``agent.ports.Channel``; made by ``ControlLane.register``."""
 
     def __init__(
-        self, filters: tuple[str, ...], listener: ExchangeListener, wake: Callable[[], None]
+        self,
+        filters: tuple[str, ...],
+        listener: ExchangeListener,
+        wake: Callable[[], None],
+        *,
+        wanted: bool,
     ) -> None:
         self.filters = filters
         self.listener = listener
+        self.wanted = wanted
         self.state = _State.CLOSED
         self.unanswered: set[str] = set()
         self.asked_s = 0.0
@@ -77,6 +83,11 @@ class ControlChannel:
     def refusal(self) -> str | None:
         """See the port."""
         return self._refusal
+
+    def want(self, *, wanted: bool) -> None:
+        """See the port."""
+        self.wanted = wanted
+        self._wake()
 
     def send(self, topic: str, payload: bytes) -> bool:
         """See the port."""
@@ -142,12 +153,16 @@ class ControlLane:
         self._channels: list[ControlChannel] = []
         self._arrived: deque[tuple[str, bytes]] = deque()
         self._overflowed = False
+        self.only: ControlChannel | None = None
+        """While there is one, no other channel is opened or sends."""
 
-    def register(self, filters: Sequence[str], listener: ExchangeListener) -> ControlChannel:
+    def register(
+        self, filters: Sequence[str], listener: ExchangeListener, *, on_demand: bool = False
+    ) -> ControlChannel:
         """See the port."""
         if not 0 < len(filters) <= MOST_FILTERS:
             raise ValueError(f"{len(filters)} filters: one SUBSCRIBE takes 1 to {MOST_FILTERS}")
-        channel = ControlChannel(tuple(filters), listener, self._wake)
+        channel = ControlChannel(tuple(filters), listener, self._wake, wanted=not on_demand)
         self._channels.append(channel)
         return channel
 
@@ -231,7 +246,7 @@ class ControlLane:
 
     def take(self) -> Request | None:
         """The next message to send, of any channel."""
-        for channel in self._channels:
+        for channel in self._served:
             request = channel.take()
             if request is not None:
                 return request
@@ -240,7 +255,7 @@ class ControlLane:
     @property
     def waits(self) -> bool:
         """Whether a message waits to go."""
-        return any(channel.waits for channel in self._channels)
+        return any(channel.waits for channel in self._served)
 
     @property
     def asking(self) -> bool:
@@ -251,9 +266,15 @@ class ControlLane:
     def _asked(self) -> ControlChannel | None:
         return next((one for one in self._channels if one.state is _State.ASKED), None)
 
+    @property
+    def _served(self) -> list[ControlChannel]:
+        return self._channels if self.only is None else [self.only]
+
     def _open_next(self, now_s: float) -> float | None:
         wait_s: float | None = None
-        for channel in self._channels:
+        for channel in self._served:
+            if not channel.wanted:
+                continue
             if channel.left_out_until_s > now_s:
                 left_s = channel.left_out_until_s - now_s
                 wait_s = left_s if wait_s is None else min(wait_s, left_s)

@@ -92,6 +92,18 @@ class Lanes:
                 break
         return min(wait_s, self._next_lane_s(now_s))
 
+    def send_requests(self, now_s: float) -> float:
+        """Send what the control lane has, and nothing else; seconds until it may send more."""
+        while self._window.is_open:
+            pause_s = self._window.pause_s(now_s)
+            if pause_s > 0:
+                return pause_s if self._exchange.waits else IDLE_S
+            request = self._exchange.take()
+            if request is None:
+                break
+            self._send_request(request, now_s)
+        return IDLE_S
+
     def set_aside(self, message: Message, why: str) -> None:
         """Give up one message that can never be delivered, and say so."""
         LOG.error(

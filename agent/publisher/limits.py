@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from agent.publisher.backoff import BackoffSettings
+from agent.publisher.changeover import ChangeoverLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,3 +22,4 @@ class PublisherLimits:
     """A connection's age before a message may be convicted on it."""
 
     backoff: BackoffSettings = field(default_factory=BackoffSettings)
+    changeover: ChangeoverLimits = field(default_factory=ChangeoverLimits)

@@ -5,11 +5,16 @@ Not thread-safe: the publisher owns it. The transport never reconnects by itself
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import Enum
+from typing import Final
 
 from agent.ports import Transport
 from agent.publisher.backoff import Backoff
+
+LEAVE_S: Final = 5.0
+"""For an end in order; a transport needs 2 s, and a library that hangs is not waited for."""
 
 
 class LinkState(Enum):
@@ -28,6 +33,9 @@ class Loss:
     was_up: bool
     by_us: bool
     """Given up by the publisher: nobody on the other side can be blamed."""
+
+    left: bool
+    """Ended in order by the publisher, which will dial again."""
 
     news: bool
     """Whether an operator has not been told of it yet."""
@@ -49,6 +57,7 @@ class Link:
         self._next_attempt_s = now_s
         self._drop_reason: str | None = None
         self._drop_unauthorised = False
+        self._leaves_until_s: float | None = None
         self._told: str | None = None
         self._short_lived = 0
         self.state = LinkState.DOWN
@@ -71,6 +80,10 @@ class Link:
         unauthorised = self._drop_unauthorised if by_us else unauthorised
         reason = by_us or reason
         self.state, self._since_s = LinkState.DOWN, now_s
+        if self._leaves_until_s is not None:
+            self._leaves_until_s = None
+            self._next_attempt_s = max(now_s, self._backoff.earliest_s)
+            return Loss(reason, was_up, by_us=True, left=True, news=False, short_lived=0)
         self._next_attempt_s = now_s + self._backoff.lost(now_s, unauthorised=unauthorised)
         news = was_up or reason != self._told
         self._told = reason
@@ -78,7 +91,14 @@ class Link:
             self._short_lived = 0
         if was_up and by_us is None:
             self._short_lived += 1
-        return Loss(reason, was_up, by_us is not None, news, self._short_lived)
+        return Loss(
+            reason,
+            was_up,
+            by_us=by_us is not None,
+            left=False,
+            news=news,
+            short_lived=self._short_lived,
+        )
 
     def mind(self, now_s: float) -> float:
         """Dial, wait or give up while it is not up; seconds until the next look."""
@@ -99,6 +119,30 @@ class Link:
         if self._drop_reason is None:
             self._drop_reason, self._drop_unauthorised = reason, unauthorised
             self._transport.disconnect()
+
+    def leave(self, reason: str, now_s: float) -> None:
+        """End it in order, to dial again at once; what is not up yet is given up."""
+        if self.state is LinkState.DOWN or self._leaves_until_s is not None:
+            return
+        self._drop_reason = self._drop_reason or reason
+        self._leaves_until_s = now_s + LEAVE_S
+        if self.state is LinkState.UP:
+            self._transport.leave()
+        else:
+            self._transport.disconnect()
+
+    def mind_leaving(self, now_s: float) -> float:
+        """See that an end in order comes to an end; seconds until the next look."""
+        if self._leaves_until_s is None:
+            return math.inf
+        if now_s >= self._leaves_until_s:
+            self._transport.disconnect()
+        return max(self._leaves_until_s - now_s, 0.05)
+
+    def wait_by(self, backoff: Backoff) -> None:
+        """Let another back-off say from now on when to dial; the least gap holds for both."""
+        backoff.earliest_s = max(backoff.earliest_s, self._backoff.earliest_s)
+        self._backoff = backoff
 
     def hurry(self, now_s: float) -> None:
         """Dial as soon as the broker may be asked again, whatever the jitter says."""

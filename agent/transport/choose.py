@@ -48,7 +48,7 @@ def check_transport(broker: BrokerSettings) -> None:
         _require_awscrt()
         from agent.transport.crt_tls import CrtTls  # noqa: PLC0415  an optional extra
 
-        CrtTls(Credentials.of(broker)).context()
+        CrtTls().context(Credentials.of(broker))
 
 
 def _require_awscrt() -> None:

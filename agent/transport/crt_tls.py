@@ -12,19 +12,17 @@ from agent.transport.credentials import Credentials, Pkcs11Key
 class CrtTls:
     """Keeps the PKCS#11 library, which is loaded once in a process, for all contexts."""
 
-    def __init__(self, credentials: Credentials) -> None:
-        self._credentials = credentials
+    def __init__(self) -> None:
         self._library: io.Pkcs11Lib | None = None
 
-    def context(self) -> io.ClientTlsContext:
+    def context(self, given: Credentials) -> io.ClientTlsContext:
         """Mutual TLS 1.2 or later, made from what the files hold now.
 
         Raises:
             IdentityError: a file, or the token, cannot be used.
         """
-        given = self._credentials
         if given.pkcs11 is not None:
-            options = self._from_token(given.pkcs11)
+            options = self._from_token(given.pkcs11, given.certificate_file.read_bytes())
             what = "broker.certificate_file and broker.pkcs11"
             hint = (
                 "Check token_label, key_label and the PIN (pkcs11-tool --list-objects --login),"
@@ -43,7 +41,7 @@ class CrtTls:
         except (AwsCrtError, RuntimeError) as error:
             raise IdentityError(f"{what} cannot be used together: {error}", hint=hint) from error
 
-    def _from_token(self, key: Pkcs11Key) -> io.TlsContextOptions:
+    def _from_token(self, key: Pkcs11Key, certificate: bytes) -> io.TlsContextOptions:
         if self._library is None:
             try:
                 self._library = io.Pkcs11Lib(file=str(key.module_file))
@@ -57,7 +55,7 @@ class CrtTls:
             user_pin=key.pin(),
             token_label=key.token_label,
             private_key_label=key.key_label,
-            cert_file_contents=self._credentials.certificate_file.read_bytes(),
+            cert_file_contents=certificate,
         )
 
 

@@ -47,25 +47,30 @@ class CrtTransport(SessionTransport):
         credentials: Credentials,
         make_will: Callable[[], Will],
     ) -> None:
-        super().__init__(self._open)
+        super().__init__(self._open, credentials)
         self._clock = clock
         self._endpoint = endpoint
-        self._credentials = credentials
         self._make_will = make_will
-        self._tls = CrtTls(credentials)
+        self._tls = CrtTls()
         self._before_stopped: threading.Event | None = None
 
     def _open(
-        self, events: TransportEvents, number: int, on_end: Callable[[Session], None]
+        self,
+        events: TransportEvents,
+        number: int,
+        credentials: Credentials,
+        on_end: Callable[[Session], None],
     ) -> CrtSession:
         before = self._before_stopped
         session = CrtSession(
             events,
             number=number,
             clock=self._clock,
-            make_client=lambda hooks: self._make_client(hooks, before, warn=number == 1),
-            explain=self._explain,
-            diagnose=self._diagnose,
+            make_client=lambda hooks: self._make_client(
+                credentials, hooks, before, warn=number == 1
+            ),
+            explain=lambda error: self._explain(error, credentials),
+            diagnose=lambda: self._diagnose(credentials),
             on_end=on_end,
         )
         self._before_stopped = session.stopped
@@ -74,14 +79,19 @@ class CrtTransport(SessionTransport):
     # --- for the session's thread --------------------------------------------------
 
     def _make_client(
-        self, hooks: CrtSession, before: threading.Event | None, *, warn: bool
+        self,
+        credentials: Credentials,
+        hooks: CrtSession,
+        before: threading.Event | None,
+        *,
+        warn: bool,
     ) -> tuple[mqtt5.Client, io.EventLoopGroup]:
         if before is not None:
             # stopping takes effect later; one that connected after this would push it out
             before.wait(STOP_S)
-        check_credentials(self._credentials, warn=warn)
+        check_credentials(credentials, warn=warn)
         # read anew at each dial, so a certificate that was replaced is used from then on
-        tls = self._tls.context()
+        tls = self._tls.context(credentials)
         endpoint, will = self._endpoint, self._make_will()
         sockets = io.SocketOptions()
         sockets.connect_timeout_ms = int(DIAL_TIMEOUT_S * 1000)
@@ -125,14 +135,14 @@ class CrtTransport(SessionTransport):
         )
         return client, loop
 
-    def _explain(self, error: BaseException) -> Failure:
+    def _explain(self, error: BaseException, credentials: Credentials) -> Failure:
         return explain(
             error,
-            self._credentials.server_name,
+            credentials.server_name,
             self._clock.quality(),
             system_error_s(self._clock),
         )
 
-    def _diagnose(self) -> Failure | None:
-        error = probe(self._endpoint, self._credentials)
-        return None if error is None else self._explain(error)
+    def _diagnose(self, credentials: Credentials) -> Failure | None:
+        error = probe(self._endpoint, credentials)
+        return None if error is None else self._explain(error, credentials)

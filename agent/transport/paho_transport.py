@@ -36,10 +36,9 @@ class PahoTransport(SessionTransport):
         credentials: Credentials,
         make_will: Callable[[], Will],
     ) -> None:
-        super().__init__(self._open)
+        super().__init__(self._open, credentials)
         self._clock = clock
         self._endpoint = endpoint
-        self._credentials = credentials
         self._make_will = make_will
         self._meter = WireMeter()
 
@@ -48,14 +47,20 @@ class PahoTransport(SessionTransport):
         return self._meter.total()
 
     def _open(
-        self, events: TransportEvents, number: int, on_end: Callable[[Session], None]
+        self,
+        events: TransportEvents,
+        number: int,
+        credentials: Credentials,
+        on_end: Callable[[Session], None],
     ) -> PahoSession:
         return PahoSession(
             events,
             number=number,
             clock=self._clock,
-            dial=lambda adopt, on_socket: self._dial(adopt, on_socket, warn=number == 1),
-            explain=self._explain,
+            dial=lambda adopt, on_socket: self._dial(
+                credentials, adopt, on_socket, warn=number == 1
+            ),
+            explain=lambda error: self._explain(error, credentials),
             on_end=on_end,
         )
 
@@ -63,13 +68,14 @@ class PahoTransport(SessionTransport):
 
     def _dial(
         self,
+        credentials: Credentials,
         adopt: Callable[[mqtt.Client], None],
         on_socket: Callable[[ssl.SSLSocket], None],
         *,
         warn: bool,
     ) -> mqtt.Client:
         endpoint = self._endpoint
-        check_credentials(self._credentials, warn=warn)
+        check_credentials(credentials, warn=warn)
         client = mqtt.Client(
             CallbackAPIVersion.VERSION2,
             client_id=endpoint.client_id,
@@ -80,17 +86,17 @@ class PahoTransport(SessionTransport):
         client.max_inflight_messages_set(0)  # no limit: the window is the publisher's
         client.connect_timeout = DIAL_TIMEOUT_S
         # read anew at each dial, so a certificate that was replaced is used from then on
-        client.tls_set_context(make_context(self._credentials, self._meter, on_socket))
+        client.tls_set_context(make_context(credentials, self._meter, on_socket))
         will = self._make_will()
         client.will_set(will.topic, will.payload, qos=1, retain=will.retain)
         adopt(client)
         client.connect(endpoint.host, endpoint.port, keepalive=endpoint.keep_alive_s)
         return client
 
-    def _explain(self, error: BaseException) -> Failure:
+    def _explain(self, error: BaseException, credentials: Credentials) -> Failure:
         return explain(
             error,
-            self._credentials.server_name,
+            credentials.server_name,
             self._clock.quality(),
             system_error_s(self._clock),
         )

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from agent.ports import PublishOutcome, TransportEvents
+from agent.transport.credentials import Credentials
 from agent.transport.tls import Failure
 
 FAREWELL_S: Final = 2.0
@@ -69,14 +70,20 @@ class Session(Protocol):
 class SessionTransport:
     """Implements ``agent.ports.Transport``.
 
-    ``open_session`` is given the receiver of reports, the session's number from 1, and what
-    to call when the session has ended, before the end is reported.
+    ``open_session`` is given the receiver of reports, the session's number from 1, the
+    credentials to show, and what to call when the session has ended, before the end is
+    reported.
     """
 
     def __init__(
-        self, open_session: Callable[[TransportEvents, int, Callable[[Session], None]], Session]
+        self,
+        open_session: Callable[
+            [TransportEvents, int, Credentials, Callable[[Session], None]], Session
+        ],
+        credentials: Credentials,
     ) -> None:
         self._open_session = open_session
+        self._credentials = credentials
         self._events: TransportEvents | None = None
         self._lock = threading.Lock()
         self._session: Session | None = None
@@ -95,7 +102,9 @@ class SessionTransport:
             if self._session is not None:
                 return
             self._opened += 1
-            session = self._session = self._open_session(events, self._opened, self._forget)
+            session = self._session = self._open_session(
+                events, self._opened, self._credentials, self._forget
+            )
         session.start()
 
     def publish(self, token: int, topic: str, payload: bytes, *, retain: bool = False) -> None:
@@ -111,6 +120,16 @@ class SessionTransport:
         session = self._session
         if session is not None:
             session.hand_over(Subscribe(tuple(filters)))
+
+    def present(self, credentials: Credentials) -> None:
+        """See the port."""
+        self._credentials = credentials
+
+    def leave(self) -> None:
+        """See the port."""
+        session = self._session
+        if session is not None:
+            session.finish(None)
 
     def wire_bytes(self) -> int | None:
         """See the port. Not known, unless the library's sockets can be asked."""

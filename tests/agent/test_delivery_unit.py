@@ -14,7 +14,8 @@ from agent.account import (
     read_last_run,
 )
 from agent.budgets import Budget
-from agent.control import ControlServer, ask
+from agent.control import ask, tell
+from agent.control_server import ControlServer
 from agent.engine.rate import Rate
 from agent.errors import ControlError, StateError
 from agent.files import write_atomically
@@ -247,6 +248,34 @@ def test_the_control_socket_gives_the_account_to_its_owner_alone(short_dir):
     server.stop()
     with pytest.raises(ControlError, match="no agent runs"):
         ask(short_dir / "run")
+
+
+def test_a_command_is_one_line_of_json_and_what_is_refused_says_what_to_do(short_dir):
+    def double(request):
+        if not isinstance(request.get("number"), int):
+            raise StateError("number is missing", hint="Give a number.")
+        return {"twice": 2 * request["number"]}
+
+    server = ControlServer(short_dir / "run", lambda: ACCOUNT, {"double": double})
+    server.start()
+    try:
+        assert tell(short_dir / "run", "double", number=21) == {"twice": 42}
+        with pytest.raises(ControlError, match="number is missing\nGive a number"):
+            tell(short_dir / "run", "double")
+        with pytest.raises(ControlError, match="no such command: 'halve'\nThis agent knows: dou"):
+            tell(short_dir / "run", "halve")
+        for line, answer in (
+            (b"[1]\n", "no line like"),
+            (b"\xff{\n", "no line like"),
+            (b"", "van-1"),
+        ):
+            with socket.socket(socket.AF_UNIX) as client:
+                client.settimeout(10)
+                client.connect(str(server.path))
+                client.sendall(line)  # and it does not say that nothing follows
+                assert answer in client.recv(65536).decode()
+    finally:
+        server.stop()
 
 
 def test_a_socket_left_by_a_killed_agent_is_replaced_and_a_living_one_is_not(short_dir):

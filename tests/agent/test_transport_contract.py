@@ -439,6 +439,54 @@ def test_a_broker_that_goes_and_comes_back_is_dialled_only_when_asked_to(broker,
     assert len(heard.failures) == 1
 
 
+def test_from_the_next_dial_on_it_shows_the_credentials_that_it_was_given_last(broker, pki, online):
+    transport, heard = online
+    transport.present(credentials(pki.vehicle("van-2")))
+    transport.publish(1, TELEMETRY, b"1")
+    heard.wait(lambda: heard.outcomes == {1: PublishOutcome.ACKNOWLEDGED})
+    transport.disconnect()
+    transport.connect()
+    heard.wait(lambda: heard.connected == 2)
+    assert "u'van-1'" in broker.log()
+    assert broker.log().count("u'van-2'") == 1
+    transport.disconnect()
+    transport.present(credentials(pki.vehicle("van-3", valid_days=(-3, -1))))
+    transport.connect()
+    heard.wait(lambda: len(heard.failures) == 3, 60)
+    reason, unauthorised = heard.failures[2]
+    assert "expired" in reason
+    assert unauthorised
+
+
+@pytest.mark.needs("mosquitto_sub")
+def test_one_that_leaves_has_what_is_in_flight_acknowledged_and_no_last_will(
+    broker, pki, vehicle, dial
+):
+    with MosquittoSub(pki.vehicle("listener"), broker.port) as listener:
+        transport, heard = dial(broker.port, vehicle)
+        heard.wait(lambda: heard.connected)
+        for token in range(1, 21):
+            transport.publish(token, TELEMETRY, b"%d" % token)
+        transport.leave()
+        heard.wait(lambda: heard.failures)
+        assert set(heard.outcomes.values()) == {PublishOutcome.ACKNOWLEDGED}
+        assert len(heard.outcomes) == 20
+        assert heard.failures == [("closed", False)]
+        transport.connect()
+        heard.wait(lambda: heard.connected == 2)
+        transport.publish(21, TELEMETRY, b"21")
+        listener.wait_for(TELEMETRY, 21)
+        assert listener.on(STATUS) == []
+
+
+def test_leaving_while_there_is_no_connection_does_nothing(broker, vehicle, make):
+    transport, heard = make(broker.port, vehicle)
+    transport.leave()
+    transport.connect()
+    heard.wait(lambda: heard.connected)
+    assert heard.failures == []
+
+
 def test_nothing_is_done_before_start_and_nothing_heard_before_connect(broker, vehicle, kind, make):
     unstarted = kind(
         clock=SystemClock(),

@@ -30,13 +30,20 @@ class FakeTransport:
         self.answers = True
         self.refusals = {}
         self.wire = None
+        self.credentials = None
+        self.dialled_with = []
+        self.refused_credentials = {}
+        self.leaves = 0
 
     def start(self, events):
         self._events = events
 
     def connect(self):
         self.connects += 1
-        if self.auto_connect:
+        self.dialled_with.append(self.credentials)
+        if self.credentials in self.refused_credentials:
+            self.lose(*self.refused_credentials[self.credentials])
+        elif self.auto_connect:
             self.accept()
 
     def accept(self):
@@ -80,12 +87,21 @@ class FakeTransport:
         self.waiting.remove(one)
         self._events.on_outcome(one.token, PublishOutcome.DENIED)
 
-    def lose(self, reason="cut", *, unauthorised=False):
+    def lose(self, reason="cut", unauthorised=False):  # noqa: FBT002  as the port's callback
         self.up = False
         lost, self.waiting = self.waiting, []
         for one in lost:
             self._events.on_outcome(one.token, PublishOutcome.CONNECTION_LOST)
         self._events.on_disconnected(reason, unauthorised=unauthorised)
+
+    def present(self, credentials):
+        self.credentials = credentials
+
+    def leave(self):
+        """In order: what is in flight is acknowledged first."""
+        self.leaves += 1
+        self.ack_all()
+        self.lose("closed")
 
     def disconnect(self):
         self.disconnects += 1

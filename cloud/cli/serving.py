@@ -31,6 +31,12 @@ A vehicle connects by MQTT 3.1.1 over TLS with a certificate of this cloud:
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--mqtt-port", type=PORT, default=8883, show_default=True, help="0 takes a free one.")
 @click.option("--http-port", type=PORT, default=8080, show_default=True, help="0 takes a free one.")
+@click.option(
+    "--files-port",
+    type=PORT,
+    help="HTTPS for files of jobs. Default: the one after --mqtt-port, or a free one where that "
+    "is 0.",
+)
 @click.option("--fleet", "fleet_file", type=INPUT_FILE, help="TOML file that names the vehicles.")
 @click.option("--areas", "areas_file", type=INPUT_FILE, help="GeoJSON file of operating areas.")
 @click.option(
@@ -46,6 +52,7 @@ def serve(
     host: str,
     mqtt_port: int,
     http_port: int,
+    files_port: int | None,
     fleet_file: Path | None,
     areas_file: Path | None,
     tiles: bool,
@@ -63,6 +70,7 @@ def serve(
         host=host,
         mqtt_port=mqtt_port,
         http_port=http_port,
+        files_port=files_port,
         fleet_file=fleet_file,
         areas_file=areas_file,
         tiles=tiles,

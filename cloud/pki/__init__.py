@@ -19,6 +19,7 @@ Time is passed in; nothing here reads a clock.
 """
 
 from cloud.pki.authority import Authority, Credentials, IssuedCertificate
+from cloud.pki.issued import IssuedCertificates
 from cloud.pki.revocation import read_revoked
 
-__all__ = ["Authority", "Credentials", "IssuedCertificate", "read_revoked"]
+__all__ = ["Authority", "Credentials", "IssuedCertificate", "IssuedCertificates", "read_revoked"]

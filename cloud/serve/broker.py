@@ -24,6 +24,7 @@ from cloud.serve.gate import Connection, Refused
 from cloud.serve.ingest import Ingest
 from cloud.serve.packets import ProtocolError
 from cloud.serve.switchboard import Switchboard, close_promptly, common_name
+from cloud.serve.tls import server_context
 
 MAX_CONNECTIONS: Final = 2_000
 HANDSHAKE_TIMEOUT_S: Final = 10.0
@@ -79,7 +80,7 @@ class Broker:
         self._ingest = ingest
         self._clock = clock
         self._max_connections = max_connections
-        self._context = _tls_context(ca_file, server_file)
+        self._context = server_context(ca_file, server_file)
         self._revoked = RevocationList(revoked_file)
         self._switchboard = Switchboard()
         self._services = DeviceServices(
@@ -196,18 +197,6 @@ class Broker:
                 for connection in list(self._connections.values()):
                     if connection.serial in self._revoked:
                         connection.close("its certificate was revoked")
-
-
-def _tls_context(ca_file: Path, server_file: Path) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(server_file)
-    context.load_verify_locations(ca_file)
-    context.verify_mode = ssl.CERT_REQUIRED
-    # A resumed session would skip the look at the certificate's validity.
-    context.num_tickets = 0
-    context.options |= ssl.OP_NO_TICKET
-    return context
 
 
 def _address(peer: Any) -> str:

@@ -74,9 +74,14 @@ class DataLock:
             self._descriptor = None
 
 
-def write_ready(data_dir: Path, *, mqtt_port: int, http_url: str) -> None:
+def write_ready(data_dir: Path, *, mqtt_port: int, http_url: str, files_port: int) -> None:
     """Tell others where this process listens."""
-    document = {"pid": os.getpid(), "mqtt_port": mqtt_port, "http_url": http_url}
+    document = {
+        "pid": os.getpid(),
+        "mqtt_port": mqtt_port,
+        "http_url": http_url,
+        "files_port": files_port,
+    }
     write_atomically(data_dir / READY_NAME, json.dumps(document).encode() + b"\n", 0o644)
 
 

@@ -1,6 +1,6 @@
-"""The map's HTTP server: uvicorn in a thread of its own.
+"""An HTTP server: uvicorn in a thread of its own, for the map and for the file exchange.
 
-The page's work must not hold up the broker's event loop, hence the thread; the socket is
+Their work must not hold up the broker's event loop, hence the thread; the socket is
 bound before anything else starts, so that a port in use is an error and not a log line.
 """
 
@@ -10,12 +10,12 @@ import logging
 import socket
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from cloud.errors import ConfigError
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI
+    from starlette.types import ASGIApp
 
 START_TIMEOUT_S: Final = 60.0
 STOP_TIMEOUT_S: Final = 5.0
@@ -24,15 +24,28 @@ log = logging.getLogger(__name__)
 
 
 class HttpServer:
-    """Serves one application on a bound socket; ``stop`` is idempotent."""
+    """Serves one application on a bound socket; ``stop`` is idempotent.
 
-    def __init__(self, listener: socket.socket, make_app: Callable[[], FastAPI]) -> None:
+    ``what`` names it in messages; ``make_options`` gives further ones of ``uvicorn.Config``.
+    Both functions are called in the server's thread, because their imports take seconds.
+    """
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        make_app: Callable[[], ASGIApp],
+        *,
+        what: str = "the map",
+        make_options: Callable[[], dict[str, Any]] = dict,
+    ) -> None:
         self._listener = listener
         self._make_app = make_app
+        self._what = what
+        self._make_options = make_options
         self._started = threading.Event()
         self._stopping = threading.Event()
         self._failure: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="http", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"http-{what}", daemon=True)
 
     @property
     def port(self) -> int:
@@ -48,7 +61,7 @@ class HttpServer:
         self._thread.start()
         if not self._started.wait(START_TIMEOUT_S) or self._failure is not None:
             raise ConfigError(
-                f"the map could not be started: {self._failure or 'it takes too long'}",
+                f"{self._what} could not be started: {self._failure or 'it takes too long'}",
                 hint="is the extra installed? pip install 'milepost[cloud]'",
             )
 
@@ -64,7 +77,7 @@ class HttpServer:
             self._serve()
         except BaseException as error:  # noqa: BLE001  told to whoever called start()
             if self._started.is_set():
-                log.error("the map's server ended: %r", error)  # noqa: TRY400  as above
+                log.error("the server of %s ended: %r", self._what, error)  # noqa: TRY400  as above
             self._failure = error
         finally:
             self._started.set()
@@ -88,5 +101,6 @@ class HttpServer:
             log_level="warning",
             access_log=False,
             timeout_graceful_shutdown=int(STOP_TIMEOUT_S),
+            **self._make_options(),
         )
         Server(config).run(sockets=[self._listener])

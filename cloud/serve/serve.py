@@ -6,6 +6,7 @@ Data directory::
     stream.db       messages between broker and functions (cloud.serve.stream)
     milepost.db     history, positions, alerts (cloud.stores)
     archive/        Parquet
+    artifacts/, uploads/  files of jobs (cloud.file_store)
     serve.json      where the running cloud listens
     serve.lock      held by the running cloud
 
@@ -35,11 +36,13 @@ from typing import TYPE_CHECKING, Final
 
 from cloud.areas import NO_AREAS, Areas, load_areas
 from cloud.clock import Clock, SystemClock
+from cloud.file_store import FileStore
 from cloud.fleet import Fleet, load_fleet
-from cloud.pki import Authority
+from cloud.pki import Authority, IssuedCertificates
 from cloud.serve.broker import Broker
 from cloud.serve.consumer import Batching, Consumer, Process
 from cloud.serve.dispatcher import Dispatcher
+from cloud.serve.file_server import file_server
 from cloud.serve.files import DataLock, remove_ready, write_ready
 from cloud.serve.functions import bury, function, rule_errors, status_table
 from cloud.serve.housekeeping import Housekeeping
@@ -48,6 +51,7 @@ from cloud.serve.ingest import Ingest
 from cloud.serve.shadow_service import ShadowService
 from cloud.serve.sockets import bind
 from cloud.serve.stream import Stream
+from cloud.serve.tls import server_context
 from cloud.stores.queries import Queries
 from cloud.stores.sqlite import SqliteStores
 from cloud.template import Consumer as Function
@@ -73,6 +77,8 @@ class Settings:
     host: str = "127.0.0.1"
     mqtt_port: int = 8883
     http_port: int = 8080
+    files_port: int | None = None
+    """``None``: the one after ``mqtt_port``, or a free one where that is 0."""
     fleet_file: Path | None = None
     areas_file: Path | None = None
     tiles: bool = True
@@ -108,6 +114,7 @@ async def _serve(settings: Settings, say: Callable[[str], None]) -> None:
         say(f"Map:   {cloud.http_url}")
         say(f"MQTT:  {settings.host}:{cloud.mqtt_port}, for vehicles with a certificate of")
         say(f"       milepost-cloud certs issue VEHICLE_ID --data {settings.data_dir} --out DIR")
+        say(f"Files: {settings.host}:{cloud.files_port}, HTTPS with the same certificates")
         if not _is_local(settings.host):
             say("Anybody who can reach this machine can see the map: it has no login.")
         say("Stop with Ctrl-C.")
@@ -126,6 +133,7 @@ class Running:
 
     mqtt_port: int
     http_url: str
+    files_port: int
     broker: Broker
     stream: Stream
     dispatcher: Dispatcher
@@ -143,7 +151,12 @@ async def one_machine_cloud(settings: Settings, clock: Clock) -> AsyncIterator[R
         http_listener = stack.enter_context(
             bind(settings.host, settings.http_port, purpose="HTTP", option="--http-port")
         )
-        mqtt_port, http_port = (one.getsockname()[1] for one in (mqtt_listener, http_listener))
+        files_listener = stack.enter_context(
+            bind(settings.host, _files_port(settings), purpose="files", option="--files-port")
+        )
+        mqtt_port, http_port, files_port = (
+            one.getsockname()[1] for one in (mqtt_listener, http_listener, files_listener)
+        )
         authority = Authority.open_or_create(settings.data_dir / "pki", clock.utc())
         rules, functions = load_rules(), load_consumers()
         dispatcher = Dispatcher(rules, dead_letters=functions[0].on_failure)
@@ -170,9 +183,21 @@ async def one_machine_cloud(settings: Settings, clock: Clock) -> AsyncIterator[R
         ingest = Ingest(stream, dispatcher.route, clock)
         ingest.start(asyncio.get_running_loop())
         stack.push_async_callback(ingest.close)
+        files = FileStore(settings.data_dir)
+        files.remove_drafts()
+        server_file = authority.server_file(_names(settings.host), clock.utc())
+        exchange = file_server(
+            files_listener,
+            server_context(authority.certificate_file, server_file),
+            files,
+            IssuedCertificates(authority),
+            lambda _vehicle_id, _job_id: False,
+        )
+        stack.push_async_callback(asyncio.to_thread, exchange.stop)
+        await asyncio.to_thread(exchange.start)
         broker = Broker(
             ca_file=authority.certificate_file,
-            server_file=authority.server_file(_names(settings.host), clock.utc()),
+            server_file=server_file,
             revoked_file=authority.revoked_file,
             ingest=ingest,
             clock=clock,
@@ -181,8 +206,15 @@ async def one_machine_cloud(settings: Settings, clock: Clock) -> AsyncIterator[R
         stack.push_async_callback(broker.stop)
         await broker.start(mqtt_listener)
 
-        running = Running(mqtt_port, _url(settings.host, http_port), broker, stream, dispatcher)
-        write_ready(settings.data_dir, mqtt_port=mqtt_port, http_url=running.http_url)
+        running = Running(
+            mqtt_port, _url(settings.host, http_port), files_port, broker, stream, dispatcher
+        )
+        write_ready(
+            settings.data_dir,
+            mqtt_port=mqtt_port,
+            http_url=running.http_url,
+            files_port=files_port,
+        )
         stack.callback(remove_ready, settings.data_dir)
         yield running
 
@@ -279,6 +311,12 @@ def _allow_connections() -> None:
 def _names(host: str) -> list[str]:
     wildcard = {"", "0.0.0.0", "::"}  # noqa: S104  compared, not bound
     return [socket.gethostname(), *([host] if host not in wildcard else [])]
+
+
+def _files_port(settings: Settings) -> int:
+    if settings.files_port is not None:
+        return settings.files_port
+    return settings.mqtt_port and settings.mqtt_port + 1
 
 
 def _url(host: str, port: int) -> str:

@@ -1,0 +1,9 @@
+"""Files of jobs, fetched and sent: HTTPS by the standard library.
+
+Where a URL may lead, and with whose certificate, is in :mod:`contract.files`.
+"""
+
+from agent.transfer.client import FileClient, TransferError
+from agent.transfer.urls import Place, UrlError, place_of
+
+__all__ = ["FileClient", "Place", "TransferError", "UrlError", "place_of"]

@@ -34,6 +34,7 @@ from agent.files import write_atomically
 from agent.host import SystemClock, boot_id, new_run_id
 from agent.identity import IdentityStore, identified
 from agent.inputs import Inbox
+from agent.metrics import MetricsServer
 from agent.ports import TimeBase
 from agent.shadow import RemoteSettings, ShadowLink
 from agent.time_anchor import TimeAnchor
@@ -166,6 +167,7 @@ class Agent:
                 exchange=self.delivery.exchange,
                 remote=self._remote,
             )
+        self._metrics = MetricsServer(settings.metrics, self.account)
         self._control = ControlServer(settings.state.runtime_dir, self.account)
         _log.info("vehicle %s, run %s", settings.vehicle.id, run_id)
 
@@ -183,6 +185,7 @@ class Agent:
         if self._shadow is not None:
             self._shadow.start()
         self._control.start()
+        self._metrics.start()
         _give_back_memory()
 
     def stop(self) -> None:
@@ -192,6 +195,7 @@ class Agent:
         self._sources.stop()
         self.engine.stop()
         self.delivery.stop(self.settings.delivery.shutdown_drain_s)
+        self._metrics.stop()
         self._control.stop()
         if not self._started:
             return

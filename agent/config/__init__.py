@@ -2,6 +2,7 @@
 
 from agent.config.can import CanSettings, FieldKind, Match, SignalSettings, Stat, field_kind
 from agent.config.load import AgentSettings, load, parse
+from agent.config.metrics import MetricsSettings
 from agent.config.obd import J1939Settings, ObdSettings
 from agent.config.provision import ProvisionSettings
 from agent.config.sampling import (
@@ -42,6 +43,7 @@ __all__ = [
     "LogLevel",
     "LogSettings",
     "Match",
+    "MetricsSettings",
     "ObdSettings",
     "OutboxSettings",
     "Pkcs11Settings",

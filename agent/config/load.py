@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from agent.config.can import SIGNALS_PREFIX, CanSettings
+from agent.config.metrics import MetricsSettings
 from agent.config.obd import J1939Settings, ObdSettings
 from agent.config.provision import ProvisionSettings
 from agent.config.sampling import SamplingSettings
@@ -57,6 +58,7 @@ class AgentSettings(Section):
     broker: BrokerSettings
     provision: ProvisionSettings = ProvisionSettings()
     shadow: ShadowSettings = ShadowSettings()
+    metrics: MetricsSettings = MetricsSettings()
     log: LogSettings = LogSettings()
 
     @model_validator(mode="after")

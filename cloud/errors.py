@@ -7,12 +7,18 @@
     │                  e.g. fleet.toml gives a vehicle no type
     ├── StoreError     a store could not be reached or refused; the same call may
     │                  succeed later, e.g. DynamoDB throttles, the disk is full
-    └── ShadowError    the shadow service refuses a request, e.g. a version conflict
+    ├── ShadowError    the shadow service refuses a request, e.g. a version conflict
+    └── JobsError      the jobs service does, e.g. the job has ended already
 
 What a vehicle sent wrongly is no error here: it becomes a dead letter.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cloud.jobs.execution import Execution
 
 
 class CloudError(Exception):
@@ -40,4 +46,26 @@ class ShadowError(CloudError):
         super().__init__(f"{reason} ({code})", hint=hint)
         self.code = code
         self.reason = reason
+        self.client_token = client_token
+
+
+class JobsError(CloudError):
+    """A request about a job is refused; ``code`` is a word of AWS IoT's, e.g. VersionMismatch.
+
+    ``state`` is the execution as it stands, where the vehicle is told.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        reason: str,
+        *,
+        state: Execution | None = None,
+        client_token: str | None = None,
+        hint: str = "",
+    ) -> None:
+        super().__init__(f"{reason} ({code})", hint=hint)
+        self.code = code
+        self.reason = reason
+        self.state = state
         self.client_token = client_token

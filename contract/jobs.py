@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from contract.errors import ContractError
 
-JOB_ID_PATTERN: Final = r"^[A-Za-z0-9_-]{1,64}$"
+JOB_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 NEXT: Final = "$next"
 """Stands for a job id in a ``get``: the job that is in progress, else the oldest queued one."""
 
@@ -32,7 +32,6 @@ MAX_DETAIL_VALUE: Final = 1_024
 
 DETAIL_KEY_PATTERN: Final = r"^[A-Za-z0-9:_-]{1,128}$"
 
-_JOB_ID: Final = re.compile(JOB_ID_PATTERN)
 _OPERATION: Final = re.compile(r"^[a-z][a-z0-9-]{0,63}$")
 
 Json = dict[str, Any]
@@ -121,9 +120,9 @@ class JobTopics:
                 return JobRequest(JobAction.GET_PENDING)
             case ["start-next"]:
                 return JobRequest(JobAction.START_NEXT)
-            case [job_id, "get"] if job_id == NEXT or _JOB_ID.fullmatch(job_id):
+            case [job_id, "get"] if job_id == NEXT or JOB_ID.fullmatch(job_id):
                 return JobRequest(JobAction.DESCRIBE, job_id)
-            case [job_id, "update"] if _JOB_ID.fullmatch(job_id):
+            case [job_id, "update"] if JOB_ID.fullmatch(job_id):
                 return JobRequest(JobAction.UPDATE, job_id)
         return None
 

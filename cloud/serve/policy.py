@@ -19,6 +19,7 @@ from cloud.serve.packets import (
     Publish,
 )
 from contract import ContractError, MessageKind, Topics, parse_topic
+from contract.jobs import JobTopics
 from contract.shadow import ShadowTopics
 from contract.topics import strip_basic_ingest
 
@@ -39,6 +40,11 @@ DEVICE_SERVICES: Final = (
         "shadow",
         lambda vehicle_id, topic: ShadowTopics(vehicle_id).action_of(topic) is not None,
         lambda vehicle_id, topic: topic in ShadowTopics(vehicle_id).answers(),
+    ),
+    ServiceTopics(
+        "jobs",
+        lambda vehicle_id, topic: JobTopics(vehicle_id).parse(topic) is not None,
+        lambda vehicle_id, topic: JobTopics(vehicle_id).may_hear(topic),
     ),
 )
 RESERVED: Final = "$aws/things/"
@@ -90,7 +96,7 @@ def refuse_publish(vehicle_id: str, publish: Publish) -> str | None:
 
 
 def refuse_subscribe(vehicle_id: str, topic_filter: str) -> str | None:
-    """Why this subscription is refused; a wildcard reaches other vehicles and never passes."""
+    """Why this subscription is refused; no wildcard passes but the one for a vehicle's own jobs."""
     topics = Topics(vehicle_id)
     if topic_filter in {topics.topic(kind) for kind in MessageKind}:
         return None

@@ -48,6 +48,7 @@ from cloud.serve.functions import bury, function, rule_errors, status_table
 from cloud.serve.housekeeping import Housekeeping
 from cloud.serve.http import HttpServer
 from cloud.serve.ingest import Ingest
+from cloud.serve.jobs_service import JobsService
 from cloud.serve.shadow_service import ShadowService
 from cloud.serve.sockets import bind
 from cloud.serve.stream import Stream
@@ -201,7 +202,7 @@ async def one_machine_cloud(settings: Settings, clock: Clock) -> AsyncIterator[R
             revoked_file=authority.revoked_file,
             ingest=ingest,
             clock=clock,
-            services=[ShadowService(stores.shadows, clock)],
+            services=[ShadowService(stores.shadows, clock), JobsService(stores.jobs, clock)],
         )
         stack.push_async_callback(broker.stop)
         await broker.start(mqtt_listener)

@@ -8,7 +8,8 @@
 - ``conditions``, ``alerts``, ``notifications``: the alert life cycle.
 - ``dead_letters``: what broke the contract, once each (``digest``).
 - ``shadows``: one row per vehicle, with the version of one that was deleted;
-  ``announcements``: what the broker has still to tell, see :mod:`cloud.stores.sqlite_shadows`.
+  ``announcements``: what the broker has still to tell, see :mod:`cloud.stores.announcements`.
+- ``jobs``, ``job_executions``: see :mod:`cloud.stores.sqlite_jobs`.
 - ``metric_buckets``: counts per logarithmic bucket (see :mod:`cloud.stores.histogram`).
 
 Moments are milliseconds since 1970, UTC. Migrations are append-only.
@@ -20,6 +21,7 @@ import sqlite3
 from typing import Final
 
 from cloud.stores.database import Migration
+from cloud.stores.sqlite_jobs import create_job_tables
 from cloud.stores.sqlite_ledger import add_ledger
 
 _TABLES: Final = (
@@ -152,4 +154,9 @@ def create_shadow_tables(connection: sqlite3.Connection) -> None:
         connection.execute(statement)
 
 
-MIGRATIONS: Final[tuple[Migration, ...]] = (create_tables, create_shadow_tables, add_ledger)
+MIGRATIONS: Final[tuple[Migration, ...]] = (
+    create_tables,
+    create_shadow_tables,
+    add_ledger,
+    create_job_tables,
+)

@@ -26,6 +26,7 @@ from cloud.stores.database import Database
 from cloud.stores.files import FileArchive
 from cloud.stores.schema import MIGRATIONS
 from cloud.stores.sqlite_history import SqliteHotStore
+from cloud.stores.sqlite_jobs import SqliteJobs
 from cloud.stores.sqlite_ledger import SqliteLedgerStore
 from cloud.stores.sqlite_shadows import SqliteShadows
 from cloud.stores.sqlite_state import (
@@ -42,9 +43,10 @@ ARCHIVE_NAME: Final = "archive"
 
 @dataclass(frozen=True, kw_only=True)
 class SqliteStores(Stores):
-    """The ports, and what only one machine has: statuses, received bytes and shadows."""
+    """The ports, and what only one machine has: statuses, received bytes, shadows and jobs."""
 
     shadows: SqliteShadows
+    jobs: SqliteJobs
     database: Database
     data_dir: Path
 
@@ -82,6 +84,7 @@ class SqliteStores(Stores):
             areas=areas,
             clock=clock,
             shadows=SqliteShadows(database, clock),
+            jobs=SqliteJobs(database, clock),
             database=database,
             data_dir=data_dir,
         )

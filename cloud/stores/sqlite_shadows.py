@@ -4,10 +4,8 @@ Invariants:
 
 1. A request is read, carried out and stored in one transaction, so that versions never
    repeat, whichever process asks.
-2. An operator's change is made by another process than the broker's. What the vehicle must
-   be told of it is stored in the same transaction (``announcements``); the broker tells it
-   within a second. What it cannot tell, because it does not run or the vehicle is not
-   connected, is forgotten, as on AWS: the vehicle asks when it connects.
+2. An operator's change is made by another process than the broker's; what the vehicle must
+   be told of it is stored in the same transaction (:mod:`cloud.stores.announcements`).
 """
 
 from __future__ import annotations
@@ -28,6 +26,7 @@ from cloud.shadow.answers import (
     get_document,
     update_document,
 )
+from cloud.stores.announcements import announce, take_announcements
 from cloud.stores.database import Database
 from contract.shadow import ShadowAction, ShadowTopics
 
@@ -64,7 +63,7 @@ class SqliteShadows:
     def _change(self, vehicle_id: str, action: ShadowAction, payload: bytes) -> dict[str, Any]:
         with self._database.write() as connection:
             told = self._carry_out(connection, vehicle_id, action, payload)
-            connection.executemany("INSERT INTO announcements (topic, payload) VALUES (?, ?)", told)
+            announce(connection, told)
         answer: dict[str, Any] = json.loads(told[0].payload)
         return answer
 
@@ -90,13 +89,7 @@ class SqliteShadows:
         Raises:
             StoreError: the file cannot be read or written; nothing was taken.
         """
-        if not self._database.read("SELECT 1 FROM announcements LIMIT 1"):
-            return []
-        with self._database.write() as connection:
-            rows = connection.execute(
-                "DELETE FROM announcements RETURNING id, topic, payload"
-            ).fetchall()
-        return [Announcement(topic, payload) for _, topic, payload in sorted(rows)]
+        return take_announcements(self._database)
 
     # --- both ------------------------------------------------------------------------
 

@@ -1,0 +1,442 @@
+"""Jobs of the one-machine cloud.
+
+Invariants:
+
+1. A request is read, carried out and stored in one transaction, whichever process asks: two
+   that expect the same version never both succeed.
+2. A change by an operator leaves what vehicles must be told in the same transaction
+   (:mod:`cloud.stores.announcements`).
+3. A job is never deleted, so its id is never used again.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from cloud.clock import Clock
+from cloud.errors import JobsError
+from cloud.jobs import By, Execution, next_of
+from cloud.jobs.answers import (
+    execution_document,
+    notify_document,
+    pending_document,
+    update_document,
+)
+from cloud.jobs.requests import MAX_STEP_MINUTES, Request, parse_request
+from cloud.ports import Announcement, ExecutionReport, JobReport, JobState, NewJob
+from cloud.stores.announcements import announce
+from cloud.stores.database import Database
+from contract.errors import ContractError
+from contract.jobs import (
+    JOB_ID,
+    MAX_DOCUMENT_BYTES,
+    NEXT,
+    JobAction,
+    JobRequest,
+    JobStatus,
+    JobTopics,
+    parse_document,
+)
+
+LISTED: Final = 200
+
+_TABLES: Final = (
+    """
+    CREATE TABLE jobs (
+        id              INTEGER PRIMARY KEY AUTOINCREMENT,
+        job_id          TEXT    NOT NULL UNIQUE,
+        document        TEXT    NOT NULL,
+        description     TEXT    NOT NULL,
+        timeout_minutes INTEGER,
+        created_s       INTEGER NOT NULL,
+        canceled        INTEGER NOT NULL DEFAULT 0
+    ) STRICT
+    """,
+    """
+    CREATE TABLE job_executions (
+        vehicle_id   TEXT    NOT NULL,
+        job          INTEGER NOT NULL REFERENCES jobs (id),
+        status       TEXT    NOT NULL,
+        details      TEXT    NOT NULL,
+        queued_s     INTEGER NOT NULL,
+        started_s    INTEGER,
+        updated_s    INTEGER NOT NULL,
+        version      INTEGER NOT NULL,
+        number       INTEGER NOT NULL,
+        step_until_s INTEGER,
+        until_s      INTEGER,
+        PRIMARY KEY (vehicle_id, job)
+    ) STRICT, WITHOUT ROWID
+    """,
+    "CREATE INDEX job_executions_by_job ON job_executions (job)",
+    """
+    CREATE INDEX job_executions_pending ON job_executions (vehicle_id, job)
+        WHERE status IN ('QUEUED', 'IN_PROGRESS')
+    """,
+    "CREATE INDEX job_executions_by_end ON job_executions (until_s) WHERE until_s IS NOT NULL",
+)
+_SELECT: Final = """
+    SELECT jobs.job_id, e.vehicle_id, jobs.document, e.status, e.details, e.queued_s, e.started_s,
+           e.updated_s, e.version, e.number, e.step_until_s, jobs.timeout_minutes
+    FROM job_executions e JOIN jobs ON jobs.id = e.job
+"""
+_PENDING: Final = f"""
+    {_SELECT} WHERE e.vehicle_id = ? AND e.status IN ('QUEUED', 'IN_PROGRESS') ORDER BY e.job
+"""
+_ONE: Final = f"{_SELECT} WHERE e.vehicle_id = ? AND jobs.job_id = ?"
+_OF_JOB: Final = f"{_SELECT} WHERE jobs.job_id = ? ORDER BY e.vehicle_id"
+_DUE: Final = f"{_SELECT} WHERE e.until_s <= ? ORDER BY e.job"
+_PUT: Final = """
+    INSERT OR REPLACE INTO job_executions (vehicle_id, job, status, details, queued_s, started_s,
+        updated_s, version, number, step_until_s, until_s)
+    VALUES (?, (SELECT id FROM jobs WHERE job_id = ?), ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+
+
+def create_job_tables(connection: sqlite3.Connection) -> None:
+    """A migration of ``cloud.stores.schema``."""
+    for statement in _TABLES:
+        connection.execute(statement)
+
+
+class SqliteJobs:
+    """``Jobs`` on two tables, and what the broker answers to vehicles."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    # --- the operator's side ---------------------------------------------------------
+
+    def create(self, job: NewJob) -> None:
+        """See ``cloud.ports.Jobs``."""
+        text = _checked(job)
+        now_s = self._now_s()
+        with self._database.write() as connection:
+            try:
+                connection.execute(
+                    "INSERT INTO jobs (job_id, document, description, timeout_minutes, created_s)"
+                    " VALUES (?, ?, ?, ?, ?)",
+                    (job.job_id, text, job.description, job.timeout_minutes, now_s),
+                )
+            except sqlite3.IntegrityError:
+                raise JobsError(
+                    "ResourceAlreadyExists",
+                    f"there is a job {job.job_id} already",
+                    hint=f"See it: milepost-cloud jobs describe {job.job_id}",
+                ) from None
+            for vehicle_id in dict.fromkeys(job.vehicle_ids):
+                queued = Execution(
+                    job_id=job.job_id,
+                    vehicle_id=vehicle_id,
+                    document=text,
+                    queued_s=now_s,
+                    updated_s=now_s,
+                    timeout_minutes=job.timeout_minutes,
+                )
+                announce(connection, self._changed(connection, [queued]))
+
+    def latest(self, vehicle_id: str | None = None) -> list[JobReport]:
+        """See ``cloud.ports.Jobs``."""
+        rows = self._database.read(
+            "SELECT job_id FROM jobs WHERE ? IS NULL OR id IN"
+            " (SELECT job FROM job_executions WHERE vehicle_id = ?) ORDER BY id DESC LIMIT ?",
+            (vehicle_id, vehicle_id, LISTED),
+        )
+        reports = [self.describe(job_id) for (job_id,) in rows]
+        if vehicle_id is None:
+            return reports
+        return [
+            one._replace(executions=[e for e in one.executions if e.vehicle_id == vehicle_id])
+            for one in reports
+        ]
+
+    def describe(self, job_id: str) -> JobReport:
+        """See ``cloud.ports.Jobs``."""
+        rows = self._database.read(
+            "SELECT document, description, created_s, canceled FROM jobs WHERE job_id = ?",
+            (job_id,),
+        )
+        if not rows:
+            raise _no_job(job_id)
+        ((text, description, created_s, canceled),) = rows
+        executions = [_execution(row) for row in self._database.read(_OF_JOB, (job_id,))]
+        document = json.loads(text)
+        state = JobState.COMPLETED
+        if canceled:
+            state = JobState.CANCELED
+        elif any(not one.status.is_terminal for one in executions):
+            state = JobState.IN_PROGRESS
+        return JobReport(
+            job_id=job_id,
+            operation=document["operation"],
+            parameters=document["parameters"],
+            description=description,
+            state=state,
+            created_at=_moment(created_s),
+            executions=[_report(one) for one in executions],
+        )
+
+    def cancel(self, job_id: str, *, force: bool = False) -> JobReport:
+        """See ``cloud.ports.Jobs``."""
+        before = self.describe(job_id)
+        if before.state is JobState.COMPLETED:
+            raise JobsError("InvalidRequest", f"job {job_id} has ended on every vehicle")
+        by = By.OPERATOR_BY_FORCE if force else By.OPERATOR
+        now_s = self._now_s()
+        with self._database.write() as connection:
+            connection.execute("UPDATE jobs SET canceled = 1 WHERE job_id = ?", (job_id,))
+            for row in connection.execute(_OF_JOB, (job_id,)).fetchall():
+                execution = _execution(row)
+                if execution.status is JobStatus.QUEUED or (
+                    force and execution.status is JobStatus.IN_PROGRESS
+                ):
+                    after = execution.changed(JobStatus.CANCELED, by, now_s)
+                    announce(connection, self._changed(connection, [after]))
+        return self.describe(job_id)
+
+    # --- the vehicle's side ----------------------------------------------------------
+
+    def answer(self, vehicle_id: str, request: JobRequest, payload: bytes) -> list[Announcement]:
+        """What a vehicle's request leads to, the answer first.
+
+        Raises:
+            JobsError: the request is refused.
+            StoreError: it could not be stored.
+        """
+        asked = parse_request(payload, is_update=request.action is JobAction.UPDATE)
+        try:
+            match request.action:
+                case JobAction.GET_PENDING:
+                    return self._get_pending(vehicle_id, asked)
+                case JobAction.DESCRIBE:
+                    return self._describe(vehicle_id, request.job_id, asked)
+                case JobAction.START_NEXT:
+                    return self._start_next(vehicle_id, asked)
+                case JobAction.UPDATE:
+                    return self._update(vehicle_id, request.job_id, asked)
+        except JobsError as error:
+            error.client_token = asked.client_token
+            raise
+
+    def expire(self) -> list[Announcement]:
+        """End what takes too long; what vehicles are to be told of it.
+
+        Raises:
+            StoreError: the file cannot be read or written; nothing has changed.
+        """
+        now_s = self._now_s()
+        if not self._database.read(
+            "SELECT 1 FROM job_executions WHERE until_s <= ? LIMIT 1", (now_s,)
+        ):
+            return []
+        with self._database.write() as connection:
+            due = [_execution(row) for row in connection.execute(_DUE, (now_s,)).fetchall()]
+            return [
+                one
+                for execution in due
+                for one in self._changed(
+                    connection, [execution.changed(JobStatus.TIMED_OUT, By.TIMER, now_s)]
+                )
+            ]
+
+    def _get_pending(self, vehicle_id: str, asked: Request) -> list[Announcement]:
+        executions = self._executions(_PENDING, vehicle_id)
+        document = pending_document(executions, self._now_s(), asked.client_token)
+        return [_accepted(JobTopics(vehicle_id).get, document)]
+
+    def _describe(self, vehicle_id: str, job_id: str, asked: Request) -> list[Announcement]:
+        if job_id == NEXT:
+            execution = next_of(self._executions(_PENDING, vehicle_id))
+        else:
+            execution = _only(self._executions(_ONE, vehicle_id, job_id), job_id, asked)
+            if execution.status.is_terminal:
+                raise JobsError(
+                    "TerminalStateReached",
+                    f"job {job_id} is {execution.status}",
+                    state=execution,
+                )
+        document = execution_document(
+            execution,
+            self._now_s(),
+            asked.client_token,
+            with_document=asked.wants_document is not False,
+        )
+        return [_accepted(JobTopics(vehicle_id).get_job(job_id), document)]
+
+    def _start_next(self, vehicle_id: str, asked: Request) -> list[Announcement]:
+        now_s = self._now_s()
+        told: list[Announcement] = []
+        with self._database.write() as connection:
+            rows = connection.execute(_PENDING, (vehicle_id,)).fetchall()
+            execution = next_of(map(_execution, rows))
+            if execution is not None and execution.status is JobStatus.QUEUED:
+                execution = execution.changed(
+                    JobStatus.IN_PROGRESS,
+                    By.VEHICLE,
+                    now_s,
+                    details=asked.details,
+                    step_timeout_minutes=asked.step_timeout_minutes,
+                )
+                told = self._changed(connection, [execution])
+        document = execution_document(execution, now_s, asked.client_token)
+        return [_accepted(JobTopics(vehicle_id).start_next, document), *told]
+
+    def _update(self, vehicle_id: str, job_id: str, asked: Request) -> list[Announcement]:
+        now_s = self._now_s()
+        if asked.status is None:
+            raise ValueError(asked)  # `parse_request` lets no update without one pass
+        with self._database.write() as connection:
+            rows = connection.execute(_ONE, (vehicle_id, job_id)).fetchall()
+            before = _only(list(map(_execution, rows)), job_id, asked)
+            after = before.changed(
+                asked.status,
+                By.VEHICLE,
+                now_s,
+                details=asked.details,
+                step_timeout_minutes=asked.step_timeout_minutes,
+            )
+            if asked.expected_version not in {None, before.version}:
+                raise JobsError(
+                    "VersionMismatch",
+                    f"job {job_id} has version {before.version}, not {asked.expected_version}",
+                    state=before,
+                )
+            told = self._changed(connection, [after])
+        document = update_document(
+            after,
+            now_s,
+            asked.client_token,
+            with_state=asked.wants_state,
+            with_document=bool(asked.wants_document),
+        )
+        return [_accepted(JobTopics(vehicle_id).update(job_id), document), *told]
+
+    # --- both ------------------------------------------------------------------------
+
+    def _changed(
+        self, connection: sqlite3.Connection, changed: Sequence[Execution]
+    ) -> list[Announcement]:
+        """Store executions of one vehicle; what it is to be told, where the list has changed."""
+        vehicle_id = changed[0].vehicle_id
+        before = _pending(connection, vehicle_id)
+        connection.executemany(_PUT, map(_row, changed))
+        after = _pending(connection, vehicle_id)
+        topics, now_s = JobTopics(vehicle_id), self._now_s()
+        told = []
+        if _outline(before) != _outline(after):
+            told.append(Announcement(topics.notify, _encode(notify_document(after, now_s))))
+        first_before, first = next_of(before), next_of(after)
+        if (first and first.job_id) != (first_before and first_before.job_id):
+            document = execution_document(first, now_s, None)
+            told.append(Announcement(topics.notify_next, _encode(document)))
+        return told
+
+    def _executions(self, sql: str, *parameters: str) -> list[Execution]:
+        return [_execution(row) for row in self._database.read(sql, parameters)]
+
+    def _now_s(self) -> int:
+        return int(self._clock.utc().timestamp())
+
+
+def _checked(job: NewJob) -> str:
+    """The document's text.
+
+    Raises:
+        JobsError: InvalidRequest.
+    """
+
+    def refuse(reason: str) -> JobsError:
+        return JobsError("InvalidRequest", reason)
+
+    text = json.dumps(job.document.to_json(), separators=(",", ":"))
+    try:
+        parse_document(text)
+    except ContractError as error:
+        raise refuse(f"the job document: {error}") from None
+    if len(text) > MAX_DOCUMENT_BYTES:
+        raise refuse(f"the job document has {len(text)} bytes; {MAX_DOCUMENT_BYTES} are allowed")
+    if not JOB_ID.fullmatch(job.job_id):
+        raise refuse(f"{job.job_id!r} is no job id: 1 to 64 letters, digits, - and _")
+    if not job.vehicle_ids:
+        raise refuse("a job needs a vehicle")
+    if job.timeout_minutes is not None and not 1 <= job.timeout_minutes <= MAX_STEP_MINUTES:
+        raise refuse(f"a job's timeout is 1 to {MAX_STEP_MINUTES} minutes")
+    return text
+
+
+def _only(found: Sequence[Execution], job_id: str, asked: Request) -> Execution:
+    if not found or asked.execution_number not in {None, found[0].number}:
+        raise _no_job(job_id)
+    return found[0]
+
+
+def _no_job(job_id: str) -> JobsError:
+    return JobsError(
+        "ResourceNotFound",
+        f"there is no job {job_id}",
+        hint="List them: milepost-cloud jobs list",
+    )
+
+
+def _pending(connection: sqlite3.Connection, vehicle_id: str) -> list[Execution]:
+    return [_execution(row) for row in connection.execute(_PENDING, (vehicle_id,)).fetchall()]
+
+
+def _outline(executions: Iterable[Execution]) -> list[tuple[str, JobStatus]]:
+    return [(one.job_id, one.status) for one in executions]
+
+
+def _execution(row: tuple[Any, ...]) -> Execution:
+    (job_id, vehicle_id, document, status, details, queued_s, started_s) = row[:7]
+    updated_s, version, number, step_until_s, timeout_minutes = row[7:]
+    return Execution(
+        job_id=job_id,
+        vehicle_id=vehicle_id,
+        document=document,
+        queued_s=queued_s,
+        updated_s=updated_s,
+        status=JobStatus(status),
+        details=json.loads(details),
+        started_s=started_s,
+        version=version,
+        number=number,
+        timeout_minutes=timeout_minutes,
+        step_until_s=step_until_s,
+    )
+
+
+def _row(one: Execution) -> tuple[Any, ...]:
+    return (
+        *(one.vehicle_id, one.job_id, one.status.value, json.dumps(dict(one.details))),
+        *(one.queued_s, one.started_s, one.updated_s, one.version, one.number),
+        *(one.step_until_s, one.until_s),
+    )
+
+
+def _report(one: Execution) -> ExecutionReport:
+    return ExecutionReport(
+        vehicle_id=one.vehicle_id,
+        status=one.status,
+        details=one.details,
+        queued_at=_moment(one.queued_s),
+        started_at=None if one.started_s is None else _moment(one.started_s),
+        updated_at=_moment(one.updated_s),
+        version=one.version,
+    )
+
+
+def _moment(value_s: int) -> datetime:
+    return datetime.fromtimestamp(value_s, UTC)
+
+
+def _accepted(request: str, document: dict[str, Any]) -> Announcement:
+    return Announcement(JobTopics.accepted(request), _encode(document))
+
+
+def _encode(document: dict[str, Any]) -> bytes:
+    return json.dumps(document, separators=(",", ":")).encode()

@@ -6,7 +6,6 @@ nothing until somebody vouches for it: see :mod:`agent.trusted_time` for the rul
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import secrets
 import select
@@ -17,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from agent.kernel_clock import kernel_is_synchronised
 from agent.ports import Clock, TimeBase
 from agent.trusted_time import TrustedTime
 from contract import TimeQuality
@@ -24,25 +24,6 @@ from contract import TimeQuality
 _log = logging.getLogger(__name__)
 
 KERNEL_CHECK_S: Final = 30.0
-
-STA_UNSYNC: Final = 0x0040
-TIME_ERROR: Final = 5
-"""From ``sys/timex.h``."""
-
-_TIMEX_BYTES: Final = 256
-"""More than ``struct timex`` takes on any Linux; ``modes`` is its first int, 0 = only read."""
-
-
-def kernel_is_synchronised() -> bool:
-    """Whether the kernel says that its clock is disciplined (``adjtimex`` without changes)."""
-    buffer = (ctypes.c_long * (_TIMEX_BYTES // ctypes.sizeof(ctypes.c_long)))()
-    try:
-        state = ctypes.CDLL(None, use_errno=True).adjtimex(buffer)
-    except (OSError, AttributeError):
-        return False
-    # struct timex { unsigned modes; long offset, freq, maxerror, esterror; int status; … }
-    status = ctypes.c_int.from_buffer(buffer, 5 * ctypes.sizeof(ctypes.c_long)).value
-    return state >= 0 and state != TIME_ERROR and not status & STA_UNSYNC
 
 
 def boot_id() -> str:

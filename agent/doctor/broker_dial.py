@@ -20,7 +20,8 @@ from agent.doctor.patience import Call
 from agent.doctor.programs import read_text
 from agent.doctor.subject import Running, Subject
 from agent.errors import IdentityError
-from agent.host import boottime_s, kernel_is_synchronised
+from agent.host import boottime_s
+from agent.kernel_clock import kernel_is_synchronised
 from agent.transport import Credentials
 from agent.transport.tls import Failure, explain, make_context
 from contract import TimeQuality

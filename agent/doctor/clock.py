@@ -14,7 +14,8 @@ from typing import Final
 from agent.doctor.finding import Finding, Kind, Severity
 from agent.doctor.programs import ask, read_text
 from agent.doctor.subject import Subject
-from agent.host import kernel_is_synchronised, system_utc
+from agent.host import system_utc
+from agent.kernel_clock import kernel_is_synchronised
 from agent.trusted_time import EARLIEST_PLAUSIBLE, LATEST_PLAUSIBLE
 
 OFFSET_S: Final = 1.0

@@ -4,7 +4,8 @@ import logging
 import time
 from datetime import UTC, datetime, timedelta
 
-from agent.host import SystemClock, boot_id, boottime_s, kernel_is_synchronised, new_run_id
+from agent.host import SystemClock, boot_id, boottime_s, new_run_id
+from agent.kernel_clock import kernel_is_synchronised
 from agent.ports import TimeBase
 from agent.time_anchor import FILE_NAME, TimeAnchor
 from contract import TimeQuality

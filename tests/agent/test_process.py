@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 
 import can
 import pytest
@@ -24,6 +25,7 @@ BO_ 256 Pack: 8 ECU
 """
 
 GROUP = "239.74.163.2"
+AGENT_UNIT = Path(__file__).resolve().parents[2] / "systemd/milepost-agent.service"
 
 
 def agent_command(*arguments):
@@ -110,10 +112,12 @@ format = "json"
     def mosquitto(self):
         return Mosquitto(self.folder / "mosquitto", self.pki.broker(), self.broker_port)
 
-    def run(self):
+    def run(self, behind=()):
         self.log = (self.folder / "agent.log").open("ab")
         self.process = subprocess.Popen(
-            agent_command("run", "--config", self.config), stderr=self.log, stdout=self.log
+            [*behind, *agent_command("run", "--config", self.config)],
+            stderr=self.log,
+            stdout=self.log,
         )
 
     def ask(self):
@@ -223,6 +227,19 @@ def test_a_killed_agent_takes_its_trip_up_again(vehicle):
     assert json.loads(trip_file.read_text())["trip_id"] == trip
     assert account["mode"] == "in_trip"
     assert account["events"] == []
+
+
+@pytest.mark.needs("mosquitto", "systemd-analyze")
+def test_the_agent_lacks_nothing_behind_the_filters_of_its_unit(vehicle):
+    with vehicle.mosquitto():
+        vehicle.run(behind=(sys.executable, "-m", "tests.fakes.unit_sandbox", AGENT_UNIT))
+        vehicle.wait_for_account(
+            lambda account: account["mode"] == "in_trip" and account["samples_acknowledged"] > 5
+        )
+        account = vehicle.stop()
+    assert account["can"][0]["decoded"] > 0
+    assert account["faults"] == []
+    assert account["dropped_messages"] == {}
 
 
 def test_check_config_says_what_is_mapped_and_what_is_wrong(vehicle):

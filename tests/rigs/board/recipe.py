@@ -29,8 +29,9 @@ DISK_SIZE = "2G"
 ROOT = Path(__file__).resolve().parents[3]
 GUEST = Path(__file__).resolve().parent / "guest"
 CONFIG = GUEST / "agent.toml"
-AGENT_UNIT = ROOT / "systemd/milepost-agent.service"
-AGENT_USER = ROOT / "systemd/milepost.sysusers"
+UNITS = ROOT / "systemd"
+AGENT_UNITS = ("milepost-agent.service", "milepost-clock.service", "milepost-clock.socket")
+AGENT_USER = UNITS / "milepost.sysusers"
 DBC = ROOT / "firmware-config/dbc/milepost-demo.dbc"
 DRIVE_CAN = ROOT / "simulator/traces/default.candump"
 DRIVE_NMEA = ROOT / "simulator/traces/default.nmea"
@@ -38,7 +39,7 @@ SKIPPED_CAN_S = 9.0
 """Until the drive's vehicle is in use, so that a trip begins with the boot."""
 
 FILES = {
-    AGENT_UNIT: "etc/systemd/system/milepost-agent.service",
+    **{UNITS / name: f"etc/systemd/system/{name}" for name in AGENT_UNITS},
     AGENT_USER: "usr/lib/sysusers.d/milepost.conf",
     DBC: "etc/milepost/milepost-demo.dbc",
     GUEST / "helper.py": "opt/rig/helper.py",

@@ -1,0 +1,70 @@
+"""The units as systemd itself reads them; it need not run for that."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).resolve().parents[2] / "systemd"
+UNITS = sorted(
+    path for path in FOLDER.iterdir() if path.suffix in {".service", ".socket", ".timer", ".path"}
+)
+SERVICES = [path for path in UNITS if path.suffix == ".service"]
+
+MOST_EXPOSURE = {
+    "milepost-agent.service": 1.5,
+    "milepost-can@.service": 1.1,
+    "milepost-clock.service": 0.5,
+    "milepost-provision.service": 1.1,
+    "milepost-rotate.service": 0.2,
+}
+"""Every allowance behind these has its reason in docs/systemd.md."""
+
+pytestmark = pytest.mark.needs("systemd-analyze")
+
+
+def analyze(*words):
+    return subprocess.run(
+        ["systemd-analyze", "--no-pager", *words],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, "SYSTEMD_COLORS": "0", "SYSTEMD_EMOJI": "0"},
+    )
+
+
+@pytest.fixture
+def installed(tmp_path):
+    """The units side by side; what only the package brings has the name of another program."""
+    for path in UNITS:
+        text = re.sub(r"/opt/milepost/\S+", shutil.which("true"), path.read_text())
+        (tmp_path / path.name).write_text(text)
+    return tmp_path
+
+
+@pytest.mark.parametrize("unit", [path.name for path in UNITS])
+def test_systemd_has_nothing_to_say_about_a_unit(installed, unit):
+    place = installed / unit
+    if "@." in unit:
+        place = place.rename(installed / unit.replace("@.", "@can0."))
+    done = analyze("verify", str(place))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("unit", [path.name for path in SERVICES])
+def test_a_service_is_exposed_no_more_than_it_must_be(installed, unit):
+    done = analyze("security", "--offline=true", str(installed / unit))
+    (told,) = re.findall(r"Overall exposure level for \S+: ([\d.]+)", done.stdout)
+    assert float(told) <= MOST_EXPOSURE[unit], done.stdout
+
+
+def test_every_allowance_of_the_agent_has_its_reason_in_the_docs(installed):
+    done = analyze("security", "--offline=true", str(installed / "milepost-agent.service"))
+    left = re.findall(r"^✗ (\w+)=", done.stdout, re.MULTILINE)
+    assert left
+    page = (FOLDER.parent / "docs/systemd.md").read_text()
+    assert [name for name in left if f"`{name}" not in page] == []

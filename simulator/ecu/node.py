@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import logging
-import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from simulator.bus import open_bus
 from simulator.clock import monotonic_s
 from simulator.ecu import obd, uds
-from simulator.ecu.engine import EngineAt, EngineState, held
-from simulator.errors import BusError
+from simulator.ecu.bus_node import BusNode
+from simulator.ecu.engine import EngineAt
 
 if TYPE_CHECKING:
     import can
     import isotp
-
-logger = logging.getLogger(__name__)
 
 P2_S: Final = 0.05
 """What an ECU has for its answer before it must say "response pending"."""
 
 PENDING_EVERY_S: Final = 2.0
 RECEIVE_S: Final = 0.02
-JOIN_S: Final = 5.0
 
 DEFAULT_VIN: Final = "WMPST000000000001"
 DEFAULT_PIDS: Final = (0x04, 0x05, 0x0C, 0x0D, 0x1C, 0x2F, 0x42, 0xA6)
@@ -87,11 +81,10 @@ class _Reply:
     due_s: float
 
 
-class EcuNode:
-    """``start()`` opens the bus; ``stop()`` is idempotent and safe before it.
+class EcuNode(BusNode):
+    """Answers what ``options`` say; counts what it was asked."""
 
-    ``error`` says why it ended by itself, if it did.
-    """
+    name = "ecu"
 
     def __init__(
         self,
@@ -102,58 +95,21 @@ class EcuNode:
         bus_options: Mapping[str, Any] | None = None,
         engine: EngineAt | None = None,
     ) -> None:
+        super().__init__(
+            interface=interface, channel=channel, bus_options=bus_options, engine=engine
+        )
         self.options = options or EcuOptions()
         self.counts = EcuCounts()
-        self.error: BusError | None = None
-        self.finished = threading.Event()
-        self._interface, self._channel = interface, channel
-        self._bus_options = dict(bus_options or {})
-        self._engine = engine or held(EngineState())
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._begun_s = 0.0
         self._kept_awake_until_s = 0.0
         self._replies: deque[_Reply] = deque()
         self._traffic_due_s = 0.0
 
-    def start(self) -> None:
-        """Open the bus and listen.
-
-        Raises:
-            BusError: the bus cannot be opened.
-        """
-        bus = open_bus(self._interface, self._channel, self._bus_options)
-        self._begun_s = self._traffic_due_s = monotonic_s()
+    def _serve(self, bus: can.BusABC) -> None:
+        self._traffic_due_s = self._begun_s
         self._kept_awake_until_s = self._begun_s + self.options.stays_awake_s
-        self._thread = threading.Thread(
-            target=self._run, args=(bus,), name=f"sim-ecu-{self.options.number}", daemon=True
-        )
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End the thread and close the bus."""
-        self._stopping.set()
-        if self._thread is not None:
-            self._thread.join(JOIN_S)
-
-    @property
-    def state(self) -> EngineState:
-        """What the vehicle does now."""
-        return self._engine(monotonic_s() - self._begun_s)
-
-    def _run(self, bus: can.BusABC) -> None:
-        import can  # noqa: PLC0415  slow to import
-
-        try:
-            layer, frames = self._layer(bus)
-            while not self._stopping.is_set():
-                self._turn(bus, layer, frames)
-        except (can.CanError, OSError) as error:
-            self.error = BusError(f"the CAN bus was lost: {error}", hint="see 'ip link'")
-            logger.warning("ECU %d ended early: %s", self.options.number, error)
-        finally:
-            bus.shutdown()
-            self.finished.set()
+        layer, frames = self._layer(bus)
+        while not self._stopping.is_set():
+            self._turn(bus, layer, frames)
 
     def _layer(self, bus: can.BusABC) -> tuple[isotp.TransportLayerLogic, deque[isotp.CanMessage]]:
         import can  # noqa: PLC0415  slow to import

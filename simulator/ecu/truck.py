@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import heapq
-import logging
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from simulator.bus import open_bus
 from simulator.clock import monotonic_s
 from simulator.ecu import j1939
-from simulator.ecu.engine import EngineAt, EngineState, held
-from simulator.ecu.node import DEFAULT_VIN, JOIN_S
-from simulator.errors import BusError
+from simulator.ecu.bus_node import BusNode
+from simulator.ecu.engine import EngineAt, EngineState
+from simulator.ecu.node import DEFAULT_VIN
 
 if TYPE_CHECKING:
     import can
-
-logger = logging.getLogger(__name__)
 
 PACKET_EVERY_S: Final = 0.05
 """Between the packets of a broadcast message, the least that the standard allows."""
@@ -44,11 +39,10 @@ class TruckOptions:
     dm1_every_s: float = 1.0
 
 
-class TruckNode:
-    """``start()`` opens the bus; ``stop()`` is idempotent and safe before it.
+class TruckNode(BusNode):
+    """Broadcasts what ``options`` say; ``faults`` may be replaced at any time."""
 
-    ``faults`` may be replaced at any time. ``error`` says why it ended by itself.
-    """
+    name = "truck"
 
     def __init__(
         self,
@@ -59,70 +53,34 @@ class TruckNode:
         bus_options: Mapping[str, Any] | None = None,
         engine: EngineAt | None = None,
     ) -> None:
+        super().__init__(
+            interface=interface, channel=channel, bus_options=bus_options, engine=engine
+        )
         self.options = options or TruckOptions()
         self.faults: Sequence[j1939.Fault] | None = self.options.faults
         """``None`` sends no DM1 at all."""
         self.frames_sent = 0
         self.requests = 0
-        self.error: BusError | None = None
-        self.finished = threading.Event()
-        self._interface, self._channel = interface, channel
-        self._bus_options = dict(bus_options or {})
-        self._engine = engine or held(EngineState())
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._begun_s = 0.0
         self._queue: list[tuple[float, int, int, bytes]] = []
         self._queued = 0
         self._transport_free_s = 0.0
 
-    def start(self) -> None:
-        """Open the bus and broadcast.
-
-        Raises:
-            BusError: the bus cannot be opened.
-        """
-        bus = open_bus(self._interface, self._channel, self._bus_options)
-        self._begun_s = monotonic_s()
-        self._thread = threading.Thread(
-            target=self._run, args=(bus,), name="sim-truck", daemon=True
-        )
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End the thread and close the bus."""
-        self._stopping.set()
-        if self._thread is not None:
-            self._thread.join(JOIN_S)
-
-    @property
-    def state(self) -> EngineState:
-        """What the vehicle does now."""
-        return self._engine(monotonic_s() - self._begun_s)
-
-    def _run(self, bus: can.BusABC) -> None:
+    def _serve(self, bus: can.BusABC) -> None:
         import can  # noqa: PLC0415  slow to import
 
         due_s = dict.fromkeys((group for group, *_ in GROUPS), self._begun_s)
         due_s[j1939.DM1] = self._begun_s
-        try:
-            while not self._stopping.is_set():
-                next_s = min([*due_s.values(), *(entry[0] for entry in self._queue[:1])])
-                message = bus.recv(max(0.001, next_s - monotonic_s()))
-                if message is not None:
-                    self._hear(message)
-                now_s = monotonic_s()
-                self._broadcast(due_s, now_s)
-                while self._queue and self._queue[0][0] <= now_s:
-                    _, _, frame_id, data = heapq.heappop(self._queue)
-                    bus.send(can.Message(arbitration_id=frame_id, data=data))
-                    self.frames_sent += 1
-        except (can.CanError, OSError) as error:
-            self.error = BusError(f"the CAN bus was lost: {error}", hint="see 'ip link'")
-            logger.warning("the J1939 ECU ended early: %s", error)
-        finally:
-            bus.shutdown()
-            self.finished.set()
+        while not self._stopping.is_set():
+            next_s = min([*due_s.values(), *(entry[0] for entry in self._queue[:1])])
+            message = bus.recv(max(0.001, next_s - monotonic_s()))
+            if message is not None:
+                self._hear(message)
+            now_s = monotonic_s()
+            self._broadcast(due_s, now_s)
+            while self._queue and self._queue[0][0] <= now_s:
+                _, _, frame_id, data = heapq.heappop(self._queue)
+                bus.send(can.Message(arbitration_id=frame_id, data=data))
+                self.frames_sent += 1
 
     def _broadcast(self, due_s: dict[int, float], now_s: float) -> None:
         state = self._engine(now_s - self._begun_s)

@@ -10,6 +10,7 @@ from click.shell_completion import get_completion_class
 from cloud.cli.certs import certs
 from cloud.cli.common import PROGRAM
 from cloud.cli.gaps import gaps
+from cloud.cli.jobs import jobs
 from cloud.cli.serving import serve
 from cloud.cli.shadow import shadow
 from cloud.cli.stored import dead_letters, history, report, vehicles
@@ -21,6 +22,7 @@ Examples:
   milepost-cloud certs issue van-1 --out van-1-identity
   milepost-cloud report --json
   milepost-cloud gaps --vehicle van-1
+  milepost-cloud jobs create restart van-1 --wait 60
 """
 
 COMPLETION_EPILOG = """\b
@@ -37,7 +39,7 @@ def cli() -> None:
     """Milepost's cloud on one machine, and what it has stored."""
 
 
-for _command in (serve, certs, report, vehicles, gaps, history, dead_letters, shadow):
+for _command in (serve, certs, report, vehicles, gaps, history, dead_letters, shadow, jobs):
     cli.add_command(_command)
 
 

@@ -23,6 +23,7 @@ from cloud.cli.shadow_view import (
     nested,
     rows,
 )
+from cloud.cli.vehicles import check_vehicle
 from cloud.errors import ConfigError, ShadowError
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ def shadow_set(
     with _shadows(data_dir, aws=aws) as shadows:
         before = _existing(shadows, vehicle_id)
         if before is None and not aws:
-            _check_vehicle(data_dir, vehicle_id)
+            check_vehicle(data_dir, vehicle_id)
         for key in wanted:
             if before and (guess := known_key(before, key)):
                 print(f"{vehicle_id} reports no key {key}{guess}", file=sys.stderr)
@@ -225,22 +226,6 @@ def _existing(shadows: Shadows, vehicle_id: str) -> dict[str, Any] | None:
         if error.code == 404:
             return None
         raise
-
-
-def _check_vehicle(data_dir: Path, vehicle_id: str) -> None:
-    """A mistyped id would make a shadow that nobody ever asks for."""
-    from cloud.clock import SystemClock  # noqa: PLC0415  with the next
-    from cloud.pki import Authority  # noqa: PLC0415  slow
-
-    if not (data_dir / "pki" / "ca").is_dir():
-        return
-    authority = Authority.open_or_create(data_dir / "pki", SystemClock().utc())
-    known = sorted({one.vehicle_id for one in authority.issued()})
-    if vehicle_id not in known:
-        raise ConfigError(
-            f"no certificate was issued to a vehicle {vehicle_id!r}",
-            hint=f"Known: {', '.join(known) or 'none yet'}.",
-        )
 
 
 @contextmanager

@@ -117,6 +117,17 @@ lambda-bundle: $(STAMPS)/runtime ## the folder that cloud/template.yaml deploys
 wheel: $(STAMPS)/venv ## dist/milepost-*.whl
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 
+# of the Debian package: arm64, armhf or amd64; the machine's own if empty
+ARCH ?=
+
+.PHONY: deb
+deb: $(STAMPS)/dev ## dist/milepost-agent_*.deb and its bill of materials (ARCH=arm64|armhf|amd64)
+	@$(BIN)/python -m package deb $(if $(ARCH),--arch $(ARCH))
+
+.PHONY: lock
+lock: $(STAMPS)/dev ## resolve the package's libraries anew, with hashes (package/requirements.lock)
+	@$(BIN)/python -m package lock
+
 .PHONY: constraints
 constraints: $(STAMPS)/dev ## write the versions in use into constraints.txt
 	.ci/write-constraints $(BIN)/python

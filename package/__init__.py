@@ -1,0 +1,1 @@
+"""Builds the vehicle's Debian package from wheels that are pinned by hash (docs/packaging.md)."""

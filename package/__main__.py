@@ -1,0 +1,5 @@
+"""``python -m package``."""
+
+from package.cli import package
+
+package(prog_name="python -m package")

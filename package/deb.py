@@ -32,7 +32,7 @@ NAME: Final = "milepost-agent"
 HOME: Final = "opt/milepost"
 _TEMPLATES: Final = ROOT / "package/debian"
 _UNITS: Final = ROOT / "systemd"
-_UNIT_TYPES: Final = (".service", ".timer", ".path", ".target", ".mount", ".slice")
+_UNIT_TYPES: Final = (".service", ".socket", ".timer", ".path", ".target", ".mount", ".slice")
 _SCRIPTS: Final = ("postinst", "prerm", "postrm")
 _DOCS: Final = ("configuration.md", "doctor.md", "packaging.md", "install.md", "operations.md")
 
@@ -159,8 +159,9 @@ def _control(tree: Path, platform: Platform, version: str, units: list[str]) -> 
         "ARCHITECTURE": platform.debian,
         "INSTALLED_KIB": str(installed_kib),
         "LIBC": platform.libc,
-        "UNITS": " ".join(enabled),
+        "ENABLED": " ".join(enabled),
         "STARTED": " ".join(unit for unit in enabled if not unit.endswith(".service")),
+        "STOPPED": " ".join(unit for unit in units if "@." not in unit),
     }
     control = tree / "DEBIAN"
     for name in ("control", "triggers", *_SCRIPTS):

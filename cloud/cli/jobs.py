@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from cloud.cli.common import AS_JSON, DATA, print_json, print_table
+from cloud.cli.common import AS_JSON, print_json, print_table
 from cloud.cli.jobs_view import as_json as job_json
 from cloud.cli.jobs_view import counted, execution_rows, job_rows, told
+from cloud.cli.place import Place, with_place
 from cloud.cli.vehicles import check_vehicle
 from cloud.errors import ConfigError, JobsError
 from contract.jobs import JobDocument, JobStatus, OperationName
@@ -31,6 +32,7 @@ Examples:
   milepost-cloud jobs create rotate van-1 van-2 van-3
   milepost-cloud jobs create apply-config van-1 --parameters '{"settings": {}}'
   milepost-cloud jobs create apply-config van-1 --parameters @settings.toml --wait 600
+  milepost-cloud jobs create restart van-1 --aws --region eu-central-1 --wait 60
 
 \b
 A vehicle that is not connected begins when it connects, one job at a time, the oldest
@@ -91,7 +93,7 @@ def jobs() -> None:
 @click.option("--description", default="", help="A note for people.")
 @TIMEOUT
 @WAIT
-@DATA
+@with_place
 @AS_JSON
 def jobs_create(
     *,
@@ -102,14 +104,14 @@ def jobs_create(
     description: str,
     timeout_minutes: int | None,
     wait_s: float,
-    data_dir: Path,
+    place: Place,
     as_json: bool,
 ) -> None:
     """Queue OPERATION for one or more vehicles."""
     create_job(
         JobDocument(operation, read_parameters(operation, parameters)),
         vehicle_ids,
-        data_dir=data_dir,
+        place=place,
         job_id=job_id,
         description=description,
         timeout_minutes=timeout_minutes,
@@ -122,7 +124,7 @@ def create_job(
     document: JobDocument,
     vehicle_ids: tuple[str, ...],
     *,
-    data_dir: Path,
+    place: Place,
     job_id: str | None = None,
     description: str = "",
     timeout_minutes: int | None = None,
@@ -133,24 +135,26 @@ def create_job(
     from cloud.ports import NewJob  # noqa: PLC0415  slow
 
     name = job_id or f"{document.operation}-{secrets.token_hex(4)}"
-    with operators_jobs(data_dir) as port:
+    with operators_jobs(place) as port:
         for vehicle_id in vehicle_ids:
-            check_vehicle(data_dir, vehicle_id)
+            if not place.aws:  # AWS IoT refuses it itself
+                check_vehicle(place.data_dir, vehicle_id)
         port.create(NewJob(document, vehicle_ids, name, description, timeout_minutes))
         if not as_json:
             print(f"{name}: queued for {', '.join(vehicle_ids)}")
             if not wait_s:
-                print(f"See what becomes of it: milepost-cloud jobs describe {name}")
+                where = "--aws " if place.aws else ""
+                print(f"See what becomes of it: milepost-cloud jobs describe {where}{name}")
         finish(port, name, wait_s, as_json=as_json)
 
 
 @jobs.command("list", epilog=LIST_EPILOG)
 @click.option("--vehicle", "vehicle_id", help="Jobs of this vehicle alone.")
-@DATA
+@with_place
 @AS_JSON
-def jobs_list(*, vehicle_id: str | None, data_dir: Path, as_json: bool) -> None:
+def jobs_list(*, vehicle_id: str | None, place: Place, as_json: bool) -> None:
     """List the latest jobs, the newest first."""
-    with operators_jobs(data_dir) as port:
+    with operators_jobs(place) as port:
         found = port.latest(vehicle_id)
     if as_json:
         print_json([job_json(one) for one in found])
@@ -161,11 +165,11 @@ def jobs_list(*, vehicle_id: str | None, data_dir: Path, as_json: bool) -> None:
 @jobs.command("describe", epilog=DESCRIBE_EPILOG)
 @click.argument("job_id")
 @WAIT
-@DATA
+@with_place
 @AS_JSON
-def jobs_describe(*, job_id: str, wait_s: float, data_dir: Path, as_json: bool) -> None:
+def jobs_describe(*, job_id: str, wait_s: float, place: Place, as_json: bool) -> None:
     """Show a job, and how it stands on each vehicle."""
-    with operators_jobs(data_dir) as port:
+    with operators_jobs(place) as port:
         if not as_json:
             job = port.describe(job_id)
             print(f"{job.job_id}: {job.operation} {json.dumps(job.parameters)}, {job.state.value}")
@@ -177,11 +181,11 @@ def jobs_describe(*, job_id: str, wait_s: float, data_dir: Path, as_json: bool) 
 @jobs.command("cancel", epilog=CANCEL_EPILOG)
 @click.argument("job_id")
 @click.option("--force", is_flag=True, help="Also where a vehicle has begun.")
-@DATA
+@with_place
 @AS_JSON
-def jobs_cancel(*, job_id: str, force: bool, data_dir: Path, as_json: bool) -> None:
+def jobs_cancel(*, job_id: str, force: bool, place: Place, as_json: bool) -> None:
     """Cancel a job where it has not begun."""
-    with operators_jobs(data_dir) as port:
+    with operators_jobs(place) as port:
         job = port.cancel(job_id, force=force)
     if as_json:
         print_json(job_json(job))
@@ -258,23 +262,28 @@ def _waited_for(port: Jobs, job_id: str, wait_s: float, *, quiet: bool) -> JobRe
 
 
 @contextmanager
-def operators_jobs(data_dir: Path) -> Iterator[Jobs]:
-    """The jobs of the one-machine cloud in ``data_dir``.
+def operators_jobs(place: Place) -> Iterator[Jobs]:
+    """The jobs of the one-machine cloud, or of AWS.
 
     Raises:
-        ConfigError: it is no data directory.
+        ConfigError: it is no data directory, or AWS cannot be asked.
     """
+    if place.aws:
+        from cloud.stores.aws_jobs import AwsJobs  # noqa: PLC0415  slow
+
+        yield AwsJobs(place.session().client("iot"))
+        return
     from cloud.clock import SystemClock  # noqa: PLC0415  with the next
     from cloud.stores.database import Database  # noqa: PLC0415  slow
     from cloud.stores.schema import MIGRATIONS  # noqa: PLC0415  with it
     from cloud.stores.sqlite import DATABASE_NAME  # noqa: PLC0415  with it
     from cloud.stores.sqlite_jobs import SqliteJobs  # noqa: PLC0415  with it
 
-    path = data_dir / DATABASE_NAME
+    path = place.data_dir / DATABASE_NAME
     if not path.is_file():
         raise ConfigError(
-            f"{data_dir} is no data directory of milepost-cloud",
-            hint="Give the directory that `milepost-cloud serve --data` uses.",
+            f"{place.data_dir} is no data directory of milepost-cloud",
+            hint="Give the directory that `milepost-cloud serve --data` uses, or --aws.",
         )
     database = Database(path, MIGRATIONS, create=False)
     try:

@@ -26,20 +26,17 @@ from cloud.jobs.answers import (
     pending_document,
     update_document,
 )
-from cloud.jobs.requests import MAX_STEP_MINUTES, Request, parse_request
+from cloud.jobs.document import checked_document
+from cloud.jobs.requests import Request, parse_request
 from cloud.ports import Announcement, ExecutionReport, JobReport, JobState, NewJob
 from cloud.stores.announcements import announce
 from cloud.stores.database import Database
-from contract.errors import ContractError
 from contract.jobs import (
-    JOB_ID,
-    MAX_DOCUMENT_BYTES,
     NEXT,
     JobAction,
     JobRequest,
     JobStatus,
     JobTopics,
-    parse_document,
 )
 
 LISTED: Final = 200
@@ -114,7 +111,7 @@ class SqliteJobs:
 
     def create(self, job: NewJob) -> None:
         """See ``cloud.ports.Jobs``."""
-        text = _checked(job)
+        text = checked_document(job)
         now_s = self._now_s()
         with self._database.write() as connection:
             try:
@@ -341,32 +338,6 @@ class SqliteJobs:
 
     def _now_s(self) -> int:
         return int(self._clock.utc().timestamp())
-
-
-def _checked(job: NewJob) -> str:
-    """The document's text.
-
-    Raises:
-        JobsError: InvalidRequest.
-    """
-
-    def refuse(reason: str) -> JobsError:
-        return JobsError("InvalidRequest", reason)
-
-    text = json.dumps(job.document.to_json(), separators=(",", ":"))
-    try:
-        parse_document(text)
-    except ContractError as error:
-        raise refuse(f"the job document: {error}") from None
-    if len(text) > MAX_DOCUMENT_BYTES:
-        raise refuse(f"the job document has {len(text)} bytes; {MAX_DOCUMENT_BYTES} are allowed")
-    if not JOB_ID.fullmatch(job.job_id):
-        raise refuse(f"{job.job_id!r} is no job id: 1 to 64 letters, digits, - and _")
-    if not job.vehicle_ids:
-        raise refuse("a job needs a vehicle")
-    if job.timeout_minutes is not None and not 1 <= job.timeout_minutes <= MAX_STEP_MINUTES:
-        raise refuse(f"a job's timeout is 1 to {MAX_STEP_MINUTES} minutes")
-    return text
 
 
 def _only(found: Sequence[Execution], job_id: str, asked: Request) -> Execution:

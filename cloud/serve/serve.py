@@ -76,6 +76,8 @@ class Settings:
 
     data_dir: Path
     host: str = "127.0.0.1"
+    names: tuple[str, ...] = ()
+    """By which vehicles reach it, beside this machine's own; its certificate says them."""
     mqtt_port: int = 8883
     http_port: int = 8080
     files_port: int | None = None
@@ -186,7 +188,7 @@ async def one_machine_cloud(settings: Settings, clock: Clock) -> AsyncIterator[R
         stack.push_async_callback(ingest.close)
         files = FileStore(settings.data_dir)
         files.remove_drafts()
-        server_file = authority.server_file(_names(settings.host), clock.utc())
+        server_file = authority.server_file(_names(settings), clock.utc())
         exchange = file_server(
             files_listener,
             server_context(authority.certificate_file, server_file),
@@ -309,9 +311,10 @@ def _allow_connections() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def _names(host: str) -> list[str]:
+def _names(settings: Settings) -> list[str]:
     wildcard = {"", "0.0.0.0", "::"}  # noqa: S104  compared, not bound
-    return [socket.gethostname(), *([host] if host not in wildcard else [])]
+    names = [socket.gethostname(), *settings.names]
+    return [*names, settings.host] if settings.host not in wildcard else names
 
 
 def _files_port(settings: Settings) -> int:

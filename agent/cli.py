@@ -13,7 +13,7 @@ from typing import Final
 
 import click
 
-from agent.cli_common import PROGRAM, config_option, fail
+from agent.cli_common import EXIT_RESTART, PROGRAM, config_option, fail
 from agent.errors import AgentError
 
 STOP_MARGIN_S: Final = 15.0
@@ -67,7 +67,8 @@ def cli() -> None:
     epilog="""\b
 Example:
   milepost-agent run --config /etc/milepost/agent.toml
-Stop it with Ctrl-C or SIGTERM; it delivers what it can and keeps the rest.
+Stop it with Ctrl-C or SIGTERM; it delivers what it can and keeps the rest. Exit code 75:
+a job asks for a restart, so start it again.
 """
 )
 @config_option
@@ -92,6 +93,8 @@ def run(config_file: Path) -> None:
         )
     except AgentError as error:
         fail(error)
+    if agent.wants_restart:
+        sys.exit(EXIT_RESTART)
 
 
 @cli.command(

@@ -15,6 +15,8 @@ PROGRAM: Final = "milepost-agent"
 DEFAULT_CONFIG: Final = Path("/etc/milepost/agent.toml")
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
+EXIT_RESTART: Final = 75
+"""EX_TEMPFAIL of sysexits(3): to be started again, at once."""
 
 config_option: Callable[[Any], Any] = click.option(
     "--config",

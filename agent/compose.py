@@ -1,4 +1,4 @@
-"""The composition: builds adapters and plugs them together, with ``compose_sources``.
+"""The composition: builds adapters and plugs them together, with ``compose_sources``, ``_jobs``.
 
 Order of life: directories, delivery, engine, sources; and the other way round to stop:
 sources, engine, then delivery, which drains, commits and says farewell.
@@ -12,6 +12,7 @@ import gc
 import json
 import logging
 import os
+import signal
 import threading
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
@@ -19,8 +20,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from agent.child import run_python
+from agent.compose_jobs import make_jobs
 from agent.compose_sources import SourceSet, check_sources
-from agent.config import AgentSettings, ShadowMode
+from agent.config import AgentSettings, JobsMode, ShadowMode
 from agent.control_server import ControlServer
 from agent.delivery import OUTBOX_FILE, Delivery
 from agent.engine.engine import Engine, EngineIdentity
@@ -34,6 +36,7 @@ from agent.files import write_atomically
 from agent.host import SystemClock, boot_id, new_run_id
 from agent.identity import IdentityStore, identified
 from agent.inputs import Inbox
+from agent.jobs.link import JobsLink
 from agent.metrics import MetricsServer
 from agent.ports import TimeBase
 from agent.shadow import RemoteSettings, ShadowLink
@@ -167,6 +170,19 @@ class Agent:
                 exchange=self.delivery.exchange,
                 remote=self._remote,
             )
+        self.wants_restart = False
+        """The stop that was asked for is to end in another start."""
+        self._jobs: JobsLink | None = None
+        if settings.jobs.mode is JobsMode.ON:
+            self._jobs = make_jobs(
+                settings=settings.jobs,
+                clock=self.clock,
+                vehicle_id=settings.vehicle.id,
+                run_id=run_id,
+                state_dir=settings.state.dir,
+                exchange=self.delivery.exchange,
+                restart=self._restart,
+            )
         self._metrics = MetricsServer(settings.metrics, self.account)
         self._control = ControlServer(settings.state.runtime_dir, self.account)
         _log.info("vehicle %s, run %s", settings.vehicle.id, run_id)
@@ -186,10 +202,14 @@ class Agent:
             self._shadow.start()
         self._control.start()
         self._metrics.start()
+        if self._jobs is not None:
+            self._jobs.start()
         _give_back_memory()
 
     def stop(self) -> None:
         """Stop in order, deliver what can be delivered, and leave the last account."""
+        if self._jobs is not None:
+            self._jobs.stop()
         if self._shadow is not None:
             self._shadow.stop()
         self._sources.stop()
@@ -223,8 +243,13 @@ class Agent:
             # last, so that its books balance at every moment: the engine counts earlier
             **self.delivery.account(),
             "shadow": self._shadow.account() if self._shadow else None,
+            "jobs": self._jobs.account() if self._jobs else None,
             **self._sources.account(),
         }
+
+    def _restart(self) -> None:
+        self.wants_restart = True
+        os.kill(os.getpid(), signal.SIGTERM)
 
     def _on_rate(self, rate: Rate) -> None:
         self._sources.on_rate(rate)

@@ -1,6 +1,7 @@
 """The agent's config: one TOML file, read once, never written."""
 
 from agent.config.can import CanSettings, FieldKind, Match, SignalSettings, Stat, field_kind
+from agent.config.jobs import JobsMode, JobsSettings
 from agent.config.load import AgentSettings, load, parse
 from agent.config.metrics import MetricsSettings
 from agent.config.obd import J1939Settings, ObdSettings
@@ -39,6 +40,8 @@ __all__ = [
     "GpsSettings",
     "GpsSource",
     "J1939Settings",
+    "JobsMode",
+    "JobsSettings",
     "LogFormat",
     "LogLevel",
     "LogSettings",

@@ -113,10 +113,18 @@ class Journal:
     def remove(self, entry: Entry) -> None:
         """The cloud has taken the end over; a file that stays only tells the end again."""
         try:
-            write_atomically(self._folder / LAST, json.dumps(asdict(entry)).encode())
             (self._folder / CURRENT).unlink(missing_ok=True)
+            write_atomically(self._folder / LAST, json.dumps(asdict(entry)).encode())
         except (OSError, ValueError) as error:
             _log.warning("the journal of job %s cannot be removed: %s", entry.job_id, error)
+
+    def last(self) -> dict[str, Any] | None:
+        """The job that ended last, for people; from any thread."""
+        try:
+            note = json.loads((self._folder / LAST).read_bytes())
+            return {key: note[key] for key in ("job_id", "operation", "status", "details")}
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
 
 
 def _parsed(data: bytes) -> Entry:

@@ -27,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import amqtt.broker
 import paho.mqtt.client as mqtt
 
+from cloud.cli.registry import opened_registry
 from cloud.clock import SystemClock
 from cloud.pki import Authority
 from cloud.serve.broker import Broker
@@ -34,6 +35,10 @@ from cloud.serve.dispatcher import Dispatcher
 from cloud.serve.ingest import Ingest
 from cloud.serve.sockets import bind
 from cloud.serve.stream import Stream
+from cloud.stores.database import Database
+from cloud.stores.schema import MIGRATIONS
+from cloud.stores.sqlite import DATABASE_NAME
+from cloud.stores.sqlite_registry import SqliteRegistry
 from cloud.template import load_rules
 
 ROUNDS = 3
@@ -58,13 +63,14 @@ async def run_gate(folder: Path, pipe: Connection) -> None:
     """The broker of ``milepost-cloud serve``."""
     clock = SystemClock()
     authority = Authority.open_or_create(folder / "pki", clock.utc())
+    database = Database(folder / DATABASE_NAME, MIGRATIONS, create=False)
     stream = Stream(folder / "stream.db")
     ingest = Ingest(stream, Dispatcher(load_rules(), "DeadLetterQueue").route, clock)
     ingest.start(asyncio.get_running_loop())
     broker = Broker(
         ca_file=authority.certificate_file,
         server_file=authority.server_file([], clock.utc()),
-        revoked_file=authority.revoked_file,
+        registry=SqliteRegistry(database, clock),
         ingest=ingest,
         clock=clock,
     )
@@ -74,6 +80,7 @@ async def run_gate(folder: Path, pipe: Connection) -> None:
     await broker.stop()
     await ingest.close()
     stream.close()
+    database.close()
 
 
 async def run_amqtt(folder: Path, pipe: Connection) -> None:
@@ -167,10 +174,12 @@ def main() -> None:
     results = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        now = SystemClock().utc()
-        authority = Authority.open_or_create(folder / "pki", now)
-        authority.server_file([], now)
-        authority.issue(VEHICLE, now).write_to(folder / VEHICLE)
+        with opened_registry(folder, create=True) as here:
+            now = here.clock.utc()
+            here.authority.server_file([], now)
+            made = here.authority.issue(VEHICLE, now)
+            made.write_to(folder / VEHICLE)
+            here.registry.add_vehicle(VEHICLE, made.certificate_pem)
         for kind in ("gate", "amqtt"):
             results[kind] = measure(kind, folder, options.messages)
     if options.json:

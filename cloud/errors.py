@@ -8,7 +8,9 @@
     ├── StoreError     a store could not be reached or refused; the same call may
     │                  succeed later, e.g. DynamoDB throttles, the disk is full
     ├── ShadowError    the shadow service refuses a request, e.g. a version conflict
-    └── JobsError      the jobs service does, e.g. the job has ended already
+    ├── JobsError      the jobs service does, e.g. the job has ended already
+    ├── FleetError     the registry refuses an operator, e.g. a serial number is there already
+    └── CsrError       a certificate signing request is refused, e.g. its key is too short
 
 What a vehicle sent wrongly is no error here: it becomes a dead letter.
 """
@@ -69,3 +71,11 @@ class JobsError(CloudError):
         self.reason = reason
         self.state = state
         self.client_token = client_token
+
+
+class FleetError(CloudError):
+    """What an operator wants of the registry cannot be done; nothing was changed."""
+
+
+class CsrError(CloudError):
+    """A certificate signing request is refused; the message goes on from "the request"."""

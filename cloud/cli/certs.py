@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from cloud.cli.common import AS_JSON, DATA, print_json, print_table
-from cloud.errors import ConfigError
+from cloud.cli.registry import check_key_folder, opened_registry, write_credentials
 
 if TYPE_CHECKING:
-    from cloud.pki import Authority
+    from cloud.provisioning.ports import Certificate
 
 ISSUE_EPILOG = """\b
 Examples:
@@ -41,7 +41,7 @@ Examples:
 
 @click.group()
 def certs() -> None:
-    """Certificates of vehicles: issue, list, revoke."""
+    """Certificates of vehicles: issue by hand, list, revoke. See also `fleet`."""
 
 
 @certs.command("issue", epilog=ISSUE_EPILOG)
@@ -57,25 +57,11 @@ def certs() -> None:
 @click.option("--force", is_flag=True, help="Replace a key that is in the folder already.")
 def certs_issue(vehicle_id: str, *, data_dir: Path, out: Path, days: int, force: bool) -> None:
     """Make a key and certificate for VEHICLE_ID."""
-    from cloud.clock import SystemClock  # noqa: PLC0415  with the next
-
-    authority = _authority(data_dir)
-    near = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
-    if not near.is_dir() or not os.access(near, os.W_OK | os.X_OK):
-        # told before a certificate is made that nobody would have the key of
-        raise ConfigError(f"cannot write to {out}", hint="name another folder by --out")
-    if (out / "key.pem").exists() and not force:
-        raise ConfigError(
-            f"{out} holds a key already, perhaps the only copy",
-            hint="name another folder by --out, or replace it with --force",
-        )
-    credentials = authority.issue(vehicle_id, SystemClock().utc(), days)
-    try:
-        credentials.write_to(out)
-    except OSError as error:
-        raise ConfigError(
-            f"cannot write to {out}: {error.strerror or error}", hint="name another folder by --out"
-        ) from error
+    with opened_registry(data_dir, create=True) as here:
+        check_key_folder(out, force=force)
+        credentials = here.authority.issue(vehicle_id, here.clock.utc(), days)
+        write_credentials(credentials, out)
+        here.registry.add_vehicle(vehicle_id, credentials.certificate_pem)
     print(f"{out}: ca.pem, certificate.pem and key.pem of {vehicle_id}, valid for {days} days")
 
 
@@ -83,22 +69,19 @@ def certs_issue(vehicle_id: str, *, data_dir: Path, out: Path, days: int, force:
 @DATA
 @AS_JSON
 def certs_list(*, data_dir: Path, as_json: bool) -> None:
-    """Show every certificate that was issued."""
-    from cloud.clock import SystemClock  # noqa: PLC0415  with the next
-
-    issued = _authority(data_dir, create=False).issued()
-    now = SystemClock().utc()
+    """Show every certificate of a vehicle."""
+    with opened_registry(data_dir) as here:
+        found = here.registry.certificates("thing NOTNULL")
+        now = here.clock.utc()
     rows = [
         {
-            "vehicle_id": one.vehicle_id,
+            "vehicle_id": one.thing,
             "serial": one.serial,
             "not_before": one.not_before.isoformat(),
             "not_after": one.not_after.isoformat(),
-            "state": "revoked"
-            if one.revoked_at
-            else ("expired" if one.not_after < now else "valid"),
+            "state": _state(one, now),
         }
-        for one in issued
+        for one in sorted(found, key=lambda one: (one.thing or "", one.not_before))
     ]
     if as_json:
         print_json(rows)
@@ -111,20 +94,12 @@ def certs_list(*, data_dir: Path, as_json: bool) -> None:
 @DATA
 def certs_revoke(vehicle_or_serial: str, *, data_dir: Path) -> None:
     """Revoke every certificate of a vehicle, or the one with this serial number."""
-    from cloud.clock import SystemClock  # noqa: PLC0415  with the next
-
-    authority = _authority(data_dir, create=False)
-    for one in authority.revoke(vehicle_or_serial, SystemClock().utc()):
-        print(f"revoked: {one.vehicle_id} {one.serial}")
+    with opened_registry(data_dir) as here:
+        for one in here.registry.revoke(vehicle_or_serial):
+            print(f"revoked: {one.thing} {one.serial}")
 
 
-def _authority(data_dir: Path, *, create: bool = True) -> Authority:
-    from cloud.clock import SystemClock  # noqa: PLC0415  with the next
-    from cloud.pki import Authority  # noqa: PLC0415  slow
-
-    if not create and not (data_dir / "pki" / "ca").is_dir():
-        raise ConfigError(
-            f"there is no certificate authority in {data_dir}",
-            hint="give the directory that `milepost-cloud serve --data` uses",
-        )
-    return Authority.open_or_create(data_dir / "pki", SystemClock().utc())
+def _state(one: Certificate, now: datetime) -> str:
+    if one.status != "ACTIVE":
+        return one.status.lower()
+    return "expired" if one.not_after < now else "valid"

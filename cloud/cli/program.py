@@ -9,6 +9,7 @@ from click.shell_completion import get_completion_class
 
 from cloud.cli.certs import certs
 from cloud.cli.common import PROGRAM
+from cloud.cli.fleet import fleet
 from cloud.cli.gaps import gaps
 from cloud.cli.jobs import jobs
 from cloud.cli.serving import serve
@@ -19,6 +20,7 @@ from cloud.errors import CloudError, ConfigError
 MAIN_EPILOG = """\b
 Examples:
   milepost-cloud serve
+  milepost-cloud fleet claim create --out claim
   milepost-cloud certs issue van-1 --out van-1-identity
   milepost-cloud report --json
   milepost-cloud gaps --vehicle van-1
@@ -39,7 +41,7 @@ def cli() -> None:
     """Milepost's cloud on one machine, and what it has stored."""
 
 
-for _command in (serve, certs, report, vehicles, gaps, history, dead_letters, shadow, jobs):
+for _command in (serve, fleet, certs, report, vehicles, gaps, history, dead_letters, shadow, jobs):
     cli.add_command(_command)
 
 

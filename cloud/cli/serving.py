@@ -16,7 +16,7 @@ INPUT_FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
 SERVE_EPILOG = """\b
 Examples:
   milepost-cloud serve
-  milepost-cloud serve --data /var/lib/milepost-cloud --host 0.0.0.0 --no-browser
+  milepost-cloud serve --data /var/lib/milepost-cloud --host 0.0.0.0 --name telemetry.example.com
   milepost-cloud serve --mqtt-port 0 --http-port 0   # free ports; serve.json names them
   milepost-cloud serve --fleet fleet.toml --areas areas.geojson
 
@@ -29,6 +29,13 @@ A vehicle connects by MQTT 3.1.1 over TLS with a certificate of this cloud:
 @click.command(epilog=SERVE_EPILOG)
 @DATA
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--name",
+    "names",
+    multiple=True,
+    help="DNS name or address that vehicles are given, if it is not this machine's host name: "
+    "the server's certificate must say it. Repeatable.",
+)
 @click.option("--mqtt-port", type=PORT, default=8883, show_default=True, help="0 takes a free one.")
 @click.option("--http-port", type=PORT, default=8080, show_default=True, help="0 takes a free one.")
 @click.option(
@@ -50,6 +57,7 @@ def serve(
     *,
     data_dir: Path,
     host: str,
+    names: tuple[str, ...],
     mqtt_port: int,
     http_port: int,
     files_port: int | None,
@@ -68,6 +76,7 @@ def serve(
     settings = Settings(
         data_dir=data_dir,
         host=host,
+        names=names,
         mqtt_port=mqtt_port,
         http_port=http_port,
         files_port=files_port,

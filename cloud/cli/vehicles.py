@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from cloud.cli.registry import opened_registry
 from cloud.errors import ConfigError
 
 
@@ -13,15 +14,12 @@ def check_vehicle(data_dir: Path, vehicle_id: str) -> None:
     Raises:
         ConfigError: this cloud has issued no certificate to it; names those it has.
     """
-    from cloud.clock import SystemClock  # noqa: PLC0415  with the next
-    from cloud.pki import Authority  # noqa: PLC0415  slow
-
     if not (data_dir / "pki" / "ca").is_dir():
         return
-    authority = Authority.open_or_create(data_dir / "pki", SystemClock().utc())
-    known = sorted({one.vehicle_id for one in authority.issued()})
+    with opened_registry(data_dir) as here:
+        known = here.registry.vehicle_ids()
     if vehicle_id not in known:
         raise ConfigError(
-            f"no certificate was issued to a vehicle {vehicle_id!r}",
+            f"there is no vehicle {vehicle_id!r} with a certificate",
             hint=f"Known: {', '.join(known) or 'none yet'}.",
         )

@@ -5,21 +5,26 @@ Invariants:
 1. An authority that is there is never overwritten: creation is one rename, and the
    loser of two creations uses the winner's.
 2. Private keys are readable by their owner alone, from the first byte on.
-3. Every certificate that was issued to a vehicle stays on file under its serial number,
-   so that it can be listed and revoked; a vehicle's private key is handed out and not kept.
+3. A client's private key is handed out and not kept. Which certificates there are, whose
+   they are and whether they count stands in the registry (``cloud.provisioning``).
 
 Layout, below ``DATA/pki`` (0700)::
 
     ca/certificate.pem  ca/key.pem      the authority (EC P-256)
     server.pem                          the server's key and certificate, renewed at start
-    issued/<serial>.pem                 the certificates of vehicles
-    revoked.json                        {serial: {"vehicle_id", "revoked_at"}}
 
 Time is passed in; nothing here reads a clock.
 """
 
-from cloud.pki.authority import Authority, Credentials, IssuedCertificate
-from cloud.pki.issued import IssuedCertificates
-from cloud.pki.revocation import read_revoked
+from cloud.pki.authority import Authority, Credentials, check_vehicle_id
+from cloud.pki.certificates import certificate_id_of, serial_of
+from cloud.pki.csr import MAX_CSR_BYTES
 
-__all__ = ["Authority", "Credentials", "IssuedCertificate", "IssuedCertificates", "read_revoked"]
+__all__ = [
+    "MAX_CSR_BYTES",
+    "Authority",
+    "Credentials",
+    "certificate_id_of",
+    "check_vehicle_id",
+    "serial_of",
+]

@@ -1,4 +1,8 @@
-"""The authority: signs the server's and the vehicles' certificates, and keeps them on file."""
+"""The authority: signs the server's, the vehicles' and the claims' certificates.
+
+What it signed for vehicles and claims is written down by the caller, in the registry
+(``cloud.provisioning``); here nothing is kept but the authority and the server's own.
+"""
 
 from __future__ import annotations
 
@@ -20,27 +24,31 @@ from cloud.pki.certificates import (
     SERVER,
     VEHICLE,
     KeyPair,
-    common_name_of,
     make_authority,
     names_of,
-    serial_of,
+    pem_of,
     sign,
+    sign_key,
 )
-from cloud.pki.revocation import add_revoked, read_revoked
+from cloud.pki.csr import proven_key
 from contract import ContractError, Topics
 
 SERVER_DAYS: Final = 397
 VEHICLE_DAYS: Final = 365
+CLAIM_DAYS: Final = 90
 MAX_VEHICLE_DAYS: Final = 10 * 365
 MAX_COMMON_NAME: Final = 64
 """Characters (RFC 5280, appendix A)."""
 RENEW_SERVER_BEFORE: Final = timedelta(days=30)
 LOCAL_NAMES: Final = ("localhost", "127.0.0.1", "::1")
+CLAIM_NAME: Final = "Milepost claim"
+PROVISIONED_NAME: Final = "Milepost vehicle"
+"""Of a certificate whose vehicle is not known before it is registered."""
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What a vehicle needs to connect, as PEM."""
+    """What a client needs to connect, as PEM."""
 
     ca_pem: bytes
     certificate_pem: bytes
@@ -54,19 +62,8 @@ class Credentials:
         write_atomically(folder / "certificate.pem", self.certificate_pem, 0o644)
 
 
-@dataclass(frozen=True, slots=True)
-class IssuedCertificate:
-    """A vehicle's certificate as the authority has it on file."""
-
-    vehicle_id: str
-    serial: str
-    not_before: datetime
-    not_after: datetime
-    revoked_at: str | None
-
-
 class Authority:
-    """Signs the server's and the vehicles' certificates."""
+    """Signs certificates; safe from any thread."""
 
     def __init__(self, folder: Path, pair: KeyPair) -> None:
         self._folder = folder
@@ -101,11 +98,6 @@ class Authority:
         """The authority's certificate, PEM."""
         return self._folder / "ca" / "certificate.pem"
 
-    @property
-    def revoked_file(self) -> Path:
-        """Where revoked serial numbers stand; absent while there are none."""
-        return self._folder / "revoked.json"
-
     def server_file(self, names: Iterable[str], now: datetime) -> Path:
         """A PEM file with the server's key and certificate, made or renewed as needed.
 
@@ -126,68 +118,49 @@ class Authority:
         return path
 
     def issue(self, vehicle_id: str, now: datetime, days: int = VEHICLE_DAYS) -> Credentials:
-        """A new key and certificate for one vehicle; those issued before stay valid.
+        """A new key and certificate for one vehicle.
 
         Raises:
             ConfigError: the vehicle_id or the number of days is not possible.
         """
-        try:
-            Topics(vehicle_id)
-        except ContractError as error:
-            raise ConfigError(
-                f"{vehicle_id!r} cannot be a vehicle_id: {error.reason}",
-                hint="use letters, digits, ':', '_' and '-'",
-            ) from None
-        if len(vehicle_id) > MAX_COMMON_NAME:
-            raise ConfigError(
-                f"vehicle_id has {len(vehicle_id)} characters; a certificate's common name "
-                f"holds {MAX_COMMON_NAME} (RFC 5280)",
-                hint="choose a shorter vehicle_id",
-            )
+        check_vehicle_id(vehicle_id)
+        return self._credentials(vehicle_id, now, days)
+
+    def issue_claim(self, now: datetime, days: int = CLAIM_DAYS) -> Credentials:
+        """A new key and certificate that can be used for provisioning.
+
+        Raises:
+            ConfigError: the number of days is not possible.
+        """
+        return self._credentials(CLAIM_NAME, now, days)
+
+    def issue_provisioned(self, now: datetime) -> Credentials:
+        """A new key and certificate for a vehicle that is named later."""
+        return self._credentials(PROVISIONED_NAME, now, VEHICLE_DAYS)
+
+    def sign_request(self, csr_pem: str, name: str, now: datetime) -> bytes:
+        """The certificate (PEM) for a signing request, with a common name of our own.
+
+        Raises:
+            CsrError: the request is not accepted.
+        """
+        certificate = sign_key(
+            self._pair,
+            proven_key(csr_pem),
+            common_name=name,
+            usage=VEHICLE,
+            now=now,
+            days=VEHICLE_DAYS,
+        )
+        return pem_of(certificate)
+
+    def _credentials(self, common_name: str, now: datetime, days: int) -> Credentials:
         if not 1 <= days <= MAX_VEHICLE_DAYS:
             raise ConfigError(
                 f"{days} days cannot be a validity", hint=f"choose 1 to {MAX_VEHICLE_DAYS} days"
             )
-        pair = sign(self._pair, common_name=vehicle_id, usage=VEHICLE, now=now, days=days)
-        issued = self._folder / "issued"
-        issued.mkdir(exist_ok=True)
-        path = issued / f"{serial_of(pair.certificate)}.pem"
-        write_atomically(path, pair.certificate_pem, 0o644)
+        pair = sign(self._pair, common_name=common_name, usage=VEHICLE, now=now, days=days)
         return Credentials(self._pair.certificate_pem, pair.certificate_pem, pair.key_pem)
-
-    def issued(self) -> list[IssuedCertificate]:
-        """Every certificate that was issued to a vehicle, by vehicle and age."""
-        revoked = read_revoked(self.revoked_file)
-        found = []
-        for path in (self._folder / "issued").glob("*.pem"):
-            certificate = x509.load_pem_x509_certificate(path.read_bytes())
-            serial = serial_of(certificate)
-            found.append(
-                IssuedCertificate(
-                    vehicle_id=common_name_of(certificate),
-                    serial=serial,
-                    not_before=certificate.not_valid_before_utc,
-                    not_after=certificate.not_valid_after_utc,
-                    revoked_at=revoked.get(serial),
-                )
-            )
-        return sorted(found, key=lambda one: (one.vehicle_id, one.not_before))
-
-    def revoke(self, vehicle_or_serial: str, now: datetime) -> list[IssuedCertificate]:
-        """Revoke one certificate, or all of a vehicle's; a running server notices by itself.
-
-        Raises:
-            ConfigError: nothing of that name was issued.
-        """
-        hit = [one for one in self.issued() if vehicle_or_serial in {one.vehicle_id, one.serial}]
-        if not hit:
-            raise ConfigError(
-                f"no certificate was issued for {vehicle_or_serial!r}",
-                hint="milepost-cloud certs list shows vehicles and serial numbers",
-            )
-        add_revoked(self.revoked_file, {one.serial: one.vehicle_id for one in hit}, now)
-        serials = {one.serial for one in hit}
-        return [one for one in self.issued() if one.serial in serials]
 
     def _serves(self, path: Path, wanted: set[str], now: datetime) -> bool:
         try:
@@ -198,6 +171,27 @@ class Authority:
         except (OSError, ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound):
             return False
         return wanted <= held and certificate.not_valid_after_utc - now > RENEW_SERVER_BEFORE
+
+
+def check_vehicle_id(vehicle_id: str) -> None:
+    """Whether a vehicle may be called so.
+
+    Raises:
+        ConfigError: it may not.
+    """
+    try:
+        Topics(vehicle_id)
+    except ContractError as error:
+        raise ConfigError(
+            f"{vehicle_id!r} cannot be a vehicle_id: {error.reason}",
+            hint="use letters, digits, ':', '_' and '-'",
+        ) from None
+    if len(vehicle_id) > MAX_COMMON_NAME:
+        raise ConfigError(
+            f"vehicle_id has {len(vehicle_id)} characters; a certificate's common name "
+            f"holds {MAX_COMMON_NAME} (RFC 5280)",
+            hint="choose a shorter vehicle_id",
+        )
 
 
 def _create(folder: Path, home: Path, now: datetime) -> None:

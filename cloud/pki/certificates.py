@@ -1,5 +1,7 @@
 """The X.509 side of the authority: which certificates are made, and their PEM form.
 
+A certificate is known by its id, the SHA-256 fingerprint that AWS IoT calls so too.
+
 A vehicle whose clock stands before ``not_before`` refuses the server, so validity starts
 an hour early.
 """
@@ -14,10 +16,12 @@ from typing import Final, Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 AUTHORITY_DAYS: Final = 20 * 365
+PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
+
 CLOCK_TOLERANCE: Final = timedelta(hours=1)
 SERVER: Final = ExtendedKeyUsageOID.SERVER_AUTH
 VEHICLE: Final = ExtendedKeyUsageOID.CLIENT_AUTH
@@ -60,7 +64,7 @@ class KeyPair:
     @property
     def certificate_pem(self) -> bytes:
         """The certificate alone."""
-        return self.certificate.public_bytes(serialization.Encoding.PEM)
+        return pem_of(self.certificate)
 
 
 def make_authority(now: datetime) -> KeyPair:
@@ -97,12 +101,35 @@ def sign(
     ``names`` are the host names and addresses that it stands for.
     """
     key = ec.generate_private_key(ec.SECP256R1())
+    certificate = sign_key(
+        authority,
+        key.public_key(),
+        common_name=common_name,
+        names=names,
+        usage=usage,
+        now=now,
+        days=days,
+    )
+    return KeyPair(key, certificate)
+
+
+def sign_key(
+    authority: KeyPair,
+    public_key: PublicKey,
+    *,
+    common_name: str,
+    names: Iterable[str] = (),
+    usage: x509.ObjectIdentifier,
+    now: datetime,
+    days: int,
+) -> x509.Certificate:
+    """A certificate for a key whose private half is somebody else's; otherwise as ``sign``."""
     not_after = min(now + timedelta(days=days), authority.certificate.not_valid_after_utc)
     builder = (
         x509.CertificateBuilder()
         .subject_name(_name(common_name))
         .issuer_name(authority.certificate.subject)
-        .public_key(key.public_key())
+        .public_key(public_key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - CLOCK_TOLERANCE)
         .not_valid_after(not_after)
@@ -113,12 +140,12 @@ def sign(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.key.public_key()),
             critical=False,
         )
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
     )
     alternatives = [_general_name(name) for name in names]
     if alternatives:
         builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
-    return KeyPair(key, builder.sign(authority.key, hashes.SHA256()))
+    return builder.sign(authority.key, hashes.SHA256())
 
 
 def common_name_of(certificate: x509.Certificate) -> str:
@@ -135,6 +162,16 @@ def names_of(certificate: x509.Certificate) -> set[str]:
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     hosts = set(names.get_values_for_type(x509.DNSName))
     return hosts | {str(ip) for ip in names.get_values_for_type(x509.IPAddress)}
+
+
+def certificate_id_of(certificate: x509.Certificate) -> str:
+    """What AWS IoT calls ``certificateId``: SHA-256 of the DER, lower-case hexadecimal."""
+    return certificate.fingerprint(hashes.SHA256()).hex()
+
+
+def pem_of(certificate: x509.Certificate) -> bytes:
+    """The certificate as PEM."""
+    return certificate.public_bytes(serialization.Encoding.PEM)
 
 
 def serial_of(certificate: x509.Certificate) -> str:

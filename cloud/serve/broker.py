@@ -1,8 +1,9 @@
-"""The embedded MQTT broker: mutual TLS, one connection per vehicle, durable before PUBACK.
+"""The embedded MQTT broker: mutual TLS, one connection per client id, durable before PUBACK.
 
-A client is let in when its certificate was signed by this cloud's own authority, is
-within its validity, is not revoked, and its client id is the certificate's common name.
-Everything else is closed, with one log line that says why.
+A client is let in when its certificate was signed by this cloud's own authority, is within
+its validity and ACTIVE in the registry, and its client id is that certificate's vehicle.
+A claim certificate may use any client id that is no vehicle's. Everything else is closed,
+with one log line that says why; so is a connection whose certificate stops to count.
 """
 
 from __future__ import annotations
@@ -14,53 +15,44 @@ import socket
 import ssl
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from cloud.clock import Clock
-from cloud.errors import ConfigError
-from cloud.pki import read_revoked
-from cloud.serve.device_services import DeviceService, DeviceServices
+from cloud.errors import StoreError
+from cloud.provisioning.ports import Principal, PrincipalKind, Refusal
+from cloud.serve.device_services import DeviceService, DeviceServices, PrivateService
 from cloud.serve.gate import Connection, Refused
 from cloud.serve.ingest import Ingest
 from cloud.serve.packets import ProtocolError
-from cloud.serve.switchboard import Switchboard, close_promptly, common_name
+from cloud.serve.switchboard import Switchboard, certificate_id, close_promptly
 from cloud.serve.tls import server_context
 
 MAX_CONNECTIONS: Final = 2_000
 HANDSHAKE_TIMEOUT_S: Final = 10.0
-REVOCATION_CHECK_S: Final = 1.0
+REGISTRY_CHECK_S: Final = 1.0
 STOP_TIMEOUT_S: Final = 5.0
 
 log = logging.getLogger(__name__)
 
 
-class RevocationList:
-    """The revoked serial numbers, read again when the file changed."""
+class Registry(Protocol):
+    """Who may connect; called from threads. All raise ``StoreError`` when it cannot be known."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._seen: tuple[int, int, int] | None = None
-        self._serials: frozenset[str] = frozenset()
+    def revision(self) -> int:
+        """Another number after each change that may end a connection."""
+        ...
 
-    def refresh(self) -> bool:
-        """Read the file if it changed; whether it did.
+    def principal(self, certificate_id: str) -> Principal | Refusal:
+        """Whom a certificate stands for, or why it does not count."""
+        ...
 
-        Raises:
-            ConfigError: the file cannot be read; the last known list stays in force.
-        """
-        try:
-            status = self._path.stat()
-        except FileNotFoundError:
-            return False
-        seen = (status.st_mtime_ns, status.st_size, status.st_ino)
-        if seen == self._seen:
-            return False
-        self._serials = frozenset(read_revoked(self._path))
-        self._seen = seen
-        return True
+    def is_thing(self, vehicle_id: str) -> bool:
+        """Whether a vehicle has this name."""
+        ...
 
-    def __contains__(self, serial: str) -> bool:
-        return serial in self._serials
+    def connected(self, certificate_id: str) -> None:
+        """A certificate is being used."""
+        ...
 
 
 class Broker:
@@ -71,20 +63,23 @@ class Broker:
         *,
         ca_file: Path,
         server_file: Path,
-        revoked_file: Path,
+        registry: Registry,
         ingest: Ingest,
         clock: Clock,
         services: Sequence[DeviceService] = (),
+        private_services: Sequence[PrivateService] = (),
         max_connections: int = MAX_CONNECTIONS,
     ) -> None:
         self._ingest = ingest
         self._clock = clock
         self._max_connections = max_connections
         self._context = server_context(ca_file, server_file)
-        self._revoked = RevocationList(revoked_file)
+        self._registry = registry
         self._switchboard = Switchboard()
         self._services = DeviceServices(
-            services, lambda one: self._switchboard.tell(one.topic, one.payload)
+            services,
+            lambda one: self._switchboard.tell(one.topic, one.payload),
+            private_services,
         )
         self._server: asyncio.Server | None = None
         self._watch: asyncio.Task[None] | None = None
@@ -94,20 +89,19 @@ class Broker:
         """Connections that were turned away."""
 
     async def start(self, listener: socket.socket) -> None:
-        """Take connections from a listening socket, which is closed at the end.
-
-        Raises:
-            ConfigError: the list of revoked certificates is broken.
-        """
-        self._revoked.refresh()
+        """Take connections from a listening socket, which is closed at the end."""
         await self._switchboard.start()
         self._services.start()
         self._server = await asyncio.start_server(self._accept, sock=listener)
-        self._watch = asyncio.create_task(self._watch_revocations(), name="revocations")
+        self._watch = asyncio.create_task(self._watch_registry(), name="registry")
 
     def connected(self) -> list[str]:
         """The vehicles that hold a connection."""
-        return sorted(self._connections)
+        return sorted(
+            client_id
+            for client_id, one in self._connections.items()
+            if one.principal.kind is PrincipalKind.VEHICLE
+        )
 
     async def stop(self) -> None:
         """Close the socket and every connection, without publishing wills; idempotent.
@@ -141,62 +135,89 @@ class Broker:
         try:
             self._check_room()
             await writer.start_tls(self._context, ssl_handshake_timeout=HANDSHAKE_TIMEOUT_S)
-            connection = self._admit(reader, writer)
+            connection = await self._admit(reader, writer)
             connect = await connection.connect()
-        except (Refused, ProtocolError, OSError, EOFError, TimeoutError) as error:
-            self.refused += 1
-            log.warning("refused a connection from %s: %s", _address(peer), _explain(error))
-            close_promptly(writer)
+            await self._check_name(connection, connect.client_id)
+        except (Refused, ProtocolError, StoreError, OSError, EOFError, TimeoutError) as error:
+            self._turn_away(writer, peer, error)
             return
-        while (older := self._connections.get(connection.vehicle_id)) is not None:
-            older.close("a newer connection of the same vehicle takes over")
+        client_id = connect.client_id
+        while (older := self._connections.get(client_id)) is not None:
+            older.close("a newer connection of the same client takes over")
             await older.ended.wait()
-        self._connections[connection.vehicle_id] = connection
-        log.info("%s connected from %s", connection.vehicle_id, _address(peer))
+        self._connections[client_id] = connection
         try:
+            # again: what changed before it stood in the table was nobody's to see
+            await self._principal(connection.principal.certificate_id)
+            log.info("%s connected from %s", connection.name, _address(peer))
             await connection.run(connect)
+        except (Refused, StoreError) as error:
+            self._turn_away(writer, peer, error)
         finally:
-            del self._connections[connection.vehicle_id]
+            connection.ended.set()
+            del self._connections[client_id]
+
+    def _turn_away(self, writer: asyncio.StreamWriter, peer: Any, error: Exception) -> None:
+        self.refused += 1
+        log.warning("refused a connection from %s: %s", _address(peer), _explain(error))
+        close_promptly(writer)
 
     def _check_room(self) -> None:
         if len(self._tasks) > self._max_connections:
             raise Refused(f"{self._max_connections} connections are open already")
 
-    def _admit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Connection:
-        ssl_object = writer.get_extra_info("ssl_object")
-        vehicle_id = common_name(ssl_object)
-        if vehicle_id is None:
-            raise Refused("the certificate has no common name")
-        serial = f"{int(ssl_object.getpeercert()['serialNumber'], 16):x}"
-        if serial in self._revoked:
-            raise Refused(f"the certificate of {vehicle_id} ({serial}) is revoked")
+    async def _admit(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> Connection:
+        shown = certificate_id(writer.get_extra_info("ssl_object"))
+        if shown is None:
+            raise Refused("it shows no certificate")
         return Connection(
             reader,
             writer,
-            vehicle_id=vehicle_id,
-            serial=serial,
+            principal=await self._principal(shown),
             ingest=self._ingest,
             services=self._services,
             switchboard=self._switchboard,
             clock=self._clock,
         )
 
-    async def _watch_revocations(self) -> None:
+    async def _principal(self, shown: str) -> Principal:
+        principal = await asyncio.to_thread(self._registry.principal, shown)
+        if isinstance(principal, Refusal):
+            raise Refused(principal.reason)
+        return principal
+
+    async def _check_name(self, connection: Connection, client_id: str) -> None:
+        if connection.principal.kind is PrincipalKind.CLAIM:
+            if await asyncio.to_thread(self._registry.is_thing, client_id):
+                connection.refuse(f"client id {client_id!r} of a claim certificate is a vehicle's")
+        else:
+            await asyncio.to_thread(self._registry.connected, connection.principal.certificate_id)
+
+    async def _watch_registry(self) -> None:
+        seen: int | None = None
         failing = False
         while True:
-            await asyncio.sleep(REVOCATION_CHECK_S)
             try:
-                changed = self._revoked.refresh()
-            except ConfigError as error:
+                revision = await asyncio.to_thread(self._registry.revision)
+                if revision != seen:
+                    await self._close_refused(list(self._connections.values()))
+                seen = revision
+            except StoreError as error:
                 if not failing:
-                    log.error("the last known list of revoked certificates stays: %s", error)  # noqa: TRY400  the reason is in the message
+                    log.error("open connections stay until the registry can be read: %s", error)  # noqa: TRY400  the reason is in the message
                 failing = True
-                continue
-            failing = False
-            if changed:
-                for connection in list(self._connections.values()):
-                    if connection.serial in self._revoked:
-                        connection.close("its certificate was revoked")
+            else:
+                failing = False
+            await asyncio.sleep(REGISTRY_CHECK_S)
+
+    async def _close_refused(self, connections: Sequence[Connection]) -> None:
+        ids = [one.principal.certificate_id for one in connections]
+        now = await asyncio.to_thread(lambda: [self._registry.principal(one) for one in ids])
+        for connection, principal in zip(connections, now, strict=True):
+            if isinstance(principal, Refusal):
+                connection.close(principal.reason)
 
 
 def _address(peer: Any) -> str:

@@ -1,9 +1,11 @@
 """AWS IoT's services behind reserved topics, answered by the one-machine cloud.
 
-A service has topics on which a vehicle asks and topics on which it is answered, all of
-them the vehicle's own (``cloud.serve.policy`` asks the same tables). Requests are handled
-in one thread, in the order in which they came; a request is acknowledged when its outcome
-is stored, and answered after that.
+A device service has topics on which a vehicle asks and topics on which it is answered, all
+of them the vehicle's own, and whoever has subscribed hears the answers. A private service
+has topics that all clients share, and its answers go to the client that asked alone. What
+anybody may ask says ``cloud.serve.policy``. Requests are handled in one thread, in the
+order in which they came; a request is acknowledged when its outcome is stored, and
+answered after that.
 """
 
 from __future__ import annotations
@@ -14,10 +16,13 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from typing import Final, Protocol
 
 from cloud.errors import CloudError
 from cloud.ports import Announcement
+from cloud.provisioning.ports import Principal, PrincipalKind
 from cloud.serve.ingest import Settled
 
 MAX_IN_FLIGHT: Final = 10
@@ -28,6 +33,18 @@ log = logging.getLogger(__name__)
 
 Tell = Callable[[Announcement], Awaitable[None]]
 """Publishes to whoever has subscribed."""
+
+
+Work = Callable[[bytes], Sequence[Announcement]]
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Who asks: one connection; ``tell`` publishes to it alone."""
+
+    principal: Principal
+    client_id: str
+    tell: Tell
 
 
 class DeviceService(Protocol):
@@ -54,11 +71,33 @@ class DeviceService(Protocol):
         ...
 
 
+class PrivateService(Protocol):
+    """One service on topics that clients share; called as ``DeviceService`` is."""
+
+    def takes(self, topic: str) -> bool:
+        """Whether this is a request for this service; pure, called from the event loop."""
+        ...
+
+    def answer(self, client: Client, topic: str, payload: bytes) -> Sequence[Announcement]:
+        """Carry a request out; what to answer."""
+        ...
+
+    def refuse(self, client: Client, topic: str) -> Sequence[Announcement]:
+        """Too many requests are in progress: refuse this one."""
+        ...
+
+
 class DeviceServices:
     """All services; lives in the event loop."""
 
-    def __init__(self, services: Sequence[DeviceService], tell: Tell) -> None:
+    def __init__(
+        self,
+        services: Sequence[DeviceService],
+        tell: Tell,
+        private: Sequence[PrivateService] = (),
+    ) -> None:
         self._services = services
+        self._private = private
         self._tell = tell
         self._in_flight: Counter[str] = Counter()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="device-services")
@@ -80,41 +119,61 @@ class DeviceServices:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.to_thread(self._thread.shutdown)
 
-    def take(self, vehicle_id: str, topic: str, payload: bytes, settled: Settled) -> bool:
+    def take(self, client: Client, topic: str, payload: bytes, settled: Settled) -> bool:
         """Take a request over if it is one; ``settled`` is called when it is carried out."""
-        service = next((one for one in self._services if one.takes(vehicle_id, topic)), None)
-        if service is None:
+        found = self._find(client, topic)
+        if found is None:
             return False
-        self._in_flight[vehicle_id] += 1
-        work = service.answer if self._in_flight[vehicle_id] <= MAX_IN_FLIGHT else service.refuse
-        task = asyncio.create_task(self._carry_out(work, vehicle_id, topic, payload, settled))
+        answer, refuse, tell = found
+        self._in_flight[client.client_id] += 1
+        work = answer if self._in_flight[client.client_id] <= MAX_IN_FLIGHT else refuse
+        task = asyncio.create_task(
+            self._carry_out(client, topic, partial(work, payload), tell, settled)
+        )
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return True
 
+    def _find(self, client: Client, topic: str) -> tuple[Work, Work, Tell] | None:
+        for private in self._private:
+            if private.takes(topic):
+                return (
+                    partial(private.answer, client, topic),
+                    lambda _payload, private=private: private.refuse(client, topic),
+                    client.tell,
+                )
+        if client.principal.kind is PrincipalKind.VEHICLE:
+            name = client.principal.name
+            for service in self._services:
+                if service.takes(name, topic):
+                    return (
+                        partial(service.answer, name, topic),
+                        partial(service.refuse, name, topic),
+                        self._tell,
+                    )
+        return None
+
     async def _carry_out(
         self,
-        work: Callable[[str, str, bytes], Sequence[Announcement]],
-        vehicle_id: str,
+        client: Client,
         topic: str,
-        payload: bytes,
+        work: Callable[[], Sequence[Announcement]],
+        tell: Tell,
         settled: Settled,
     ) -> None:
         try:
             async with self._turn:  # answers leave in the order of the requests
-                answers = await asyncio.get_running_loop().run_in_executor(
-                    self._thread, work, vehicle_id, topic, payload
-                )
+                answers = await asyncio.get_running_loop().run_in_executor(self._thread, work)
                 settled(True)  # noqa: FBT003  a callback's argument
                 for one in answers:
-                    await self._tell(one)
+                    await tell(one)
         except Exception:
-            log.exception("a request of %s on %s failed", vehicle_id, topic)
+            log.exception("a request of %s on %s failed", client.client_id, topic)
             settled(False)  # noqa: FBT003  likewise; it was not acknowledged
         finally:
-            self._in_flight[vehicle_id] -= 1
-            if not self._in_flight[vehicle_id]:
-                del self._in_flight[vehicle_id]
+            self._in_flight[client.client_id] -= 1
+            if not self._in_flight[client.client_id]:
+                del self._in_flight[client.client_id]
 
     async def _watch_news(self) -> None:
         failing = False

@@ -45,7 +45,10 @@ class Dispatcher:
             reason = "the template has no rule of this name"
             return [_error(self._dead_letters, name, message, "RuleNotFound", reason)]
         context = RuleContext(
-            message.topic, milliseconds(message.received_at), client_id=message.client_id
+            message.topic,
+            milliseconds(message.received_at),
+            client_id=message.client_id,
+            principal=message.certificate_id,
         )
         return [
             entry

@@ -1,4 +1,4 @@
-"""One vehicle's connection, from its TLS handshake to its end.
+"""One client's connection, from its TLS handshake to its end.
 
 The gate reads every packet before the broker library does. It takes messages itself:
 checked, appended to the stream, and only then acknowledged. The library sees a message
@@ -12,10 +12,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Final
+from functools import partial
+from typing import Final, NoReturn
 
 from cloud.clock import Clock
-from cloud.serve.device_services import DeviceServices
+from cloud.ports import Announcement
+from cloud.provisioning.ports import Principal, PrincipalKind
+from cloud.serve.device_services import Client, DeviceServices
 from cloud.serve.ingest import Ingest, Message
 from cloud.serve.packets import (
     Connect,
@@ -65,15 +68,13 @@ class Connection:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         *,
-        vehicle_id: str,
-        serial: str,
+        principal: Principal,
         ingest: Ingest,
         services: DeviceServices,
         switchboard: Switchboard,
         clock: Clock,
     ) -> None:
-        self.vehicle_id = vehicle_id
-        self.serial = serial
+        self.principal = principal
         self.ended = asyncio.Event()
         self._reader = reader
         self._writer = writer
@@ -88,6 +89,12 @@ class Connection:
         self._said_goodbye = False
         self._publishes_will = True
 
+    @property
+    def name(self) -> str:
+        """The client, for people."""
+        is_claim = self.principal.kind is PrincipalKind.CLAIM
+        return f"claim {self.principal.name!r}" if is_claim else self.principal.name
+
     async def connect(self) -> Connect:
         """Read the CONNECT and judge it.
 
@@ -101,18 +108,30 @@ class Connection:
         if connect.protocol != "MQTT" or connect.level != 4:
             self._writer.write(connack(ConnectRefusal.PROTOCOL_VERSION))
             raise Refused(f"protocol {connect.protocol} level {connect.level}; use MQTT 3.1.1")
-        if reason := refuse_connect(self.vehicle_id, connect):
-            self._writer.write(connack(ConnectRefusal.NOT_AUTHORIZED))
-            raise Refused(reason)
+        if reason := refuse_connect(self.principal, connect):
+            self.refuse(reason)
         self._forward(packet.encode())
         return connect
 
+    def refuse(self, reason: str) -> NoReturn:
+        """Tell the client that it may not connect.
+
+        Raises:
+            Refused: always.
+        """
+        self._writer.write(connack(ConnectRefusal.NOT_AUTHORIZED))
+        raise Refused(reason)
+
     async def run(self, connect: Connect) -> None:
         """Serve until the client leaves, is silent for too long or breaks a rule."""
+        client = Client(self.principal, connect.client_id, partial(self._tell, connect.client_id))
         library = asyncio.create_task(
-            self._switchboard.serve(self._onward, self._writer, self._greeted), name="switchboard"
+            self._switchboard.serve(
+                client.client_id, self.principal, self._onward, self._writer, self._greeted
+            ),
+            name="switchboard",
         )
-        pump = asyncio.create_task(self._pump(idle_limit_s(connect)), name="pump")
+        pump = asyncio.create_task(self._pump(client, idle_limit_s(connect)), name="pump")
         try:
             await asyncio.wait({library, pump}, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -129,7 +148,7 @@ class Connection:
     def close(self, reason: str, *, with_will: bool = True) -> None:
         """End the connection soon; ``ended`` tells when."""
         level = logging.INFO if with_will else logging.DEBUG
-        log.log(level, "closing the connection of %s: %s", self.vehicle_id, reason)
+        log.log(level, "closing the connection of %s: %s", self.name, reason)
         self._publishes_will = with_will
         if not with_will:
             self._forward(Packet(PacketType.DISCONNECT << 4, b"").encode())
@@ -137,31 +156,31 @@ class Connection:
 
     def _report(self, outcome: BaseException | None) -> None:
         if isinstance(outcome, Exception):  # a fault of ours or of the library, not the peer's
-            log.error("the connection of %s failed: %r", self.vehicle_id, outcome)
+            log.error("the connection of %s failed: %r", self.name, outcome)
 
-    async def _pump(self, idle_s: float) -> None:
+    async def _pump(self, client: Client, idle_s: float) -> None:
         try:
             await self._greeted.wait()  # no PUBACK before the CONNACK
             while not self._said_goodbye:
                 async with asyncio.timeout(idle_s):
                     packet = await read_packet(self._reader)
-                await self._handle(packet)
+                await self._handle(client, packet)
                 await self._writer.drain()
         except TimeoutError:
-            log.info("%s was silent for %.0f s; its connection is closed", self.vehicle_id, idle_s)
+            log.info("%s was silent for %.0f s; its connection is closed", self.name, idle_s)
         except (Refused, ProtocolError) as reason:
-            log.warning("disconnected %s: %s", self.vehicle_id, reason)
+            log.warning("disconnected %s: %s", self.name, reason)
         except (OSError, EOFError) as reason:
-            log.debug("the connection of %s ended: %r", self.vehicle_id, reason)
+            log.debug("the connection of %s ended: %r", self.name, reason)
 
-    async def _handle(self, packet: Packet) -> None:
+    async def _handle(self, client: Client, packet: Packet) -> None:
         if packet.type == PacketType.PUBLISH:
             publish = decode_publish(packet)
-            if reason := refuse_publish(self.vehicle_id, publish):
+            if reason := refuse_publish(self.principal, publish):
                 raise Refused(reason)
             await self._slots.acquire()
             settled = self._acknowledge(publish)
-            if not self._services.take(self.vehicle_id, publish.topic, publish.payload, settled):
+            if not self._services.take(client, publish.topic, publish.payload, settled):
                 await self._ingest.room()
                 self._take(publish, settled)
             return
@@ -172,8 +191,23 @@ class Connection:
         self._forward(packet.encode())
 
     def _take(self, publish: Publish, settled: Callable[[bool], None]) -> None:
-        message = Message(self.vehicle_id, publish.topic, publish.payload, self._clock.utc())
+        message = Message(
+            self.principal.name,
+            publish.topic,
+            publish.payload,
+            self._clock.utc(),
+            self.principal.certificate_id,
+        )
         self._ingest.submit(message, settled)
+
+    async def _tell(self, client_id: str, one: Announcement) -> None:
+        """Answer this client and nobody else, if it has subscribed and is still there."""
+        if (
+            self._onward_open
+            and not self._writer.is_closing()
+            and self._switchboard.hears(client_id, one.topic)
+        ):
+            self._writer.write(Publish(one.topic, one.payload, qos=0, retain=False).as_qos_0())
 
     def _forward(self, data: bytes) -> None:
         if self._onward_open:  # an acknowledgement may come after the connection's end

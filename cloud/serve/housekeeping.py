@@ -1,4 +1,4 @@
-"""What has to be done from time to time: count what came in, trim the stream."""
+"""What has to be done from time to time: count what came in, remove what is over."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from cloud.errors import StoreError
 from cloud.serve.dispatcher import Dispatcher
 from cloud.serve.stream import Stream
 from cloud.stores.sqlite import SqliteStores
+from cloud.stores.sqlite_registry import SqliteRegistry
 
 RETENTION_S: Final = 3600.0
 """How long a record that everybody has handled stays, for a second look."""
@@ -25,11 +26,17 @@ class Housekeeping:
     """Two tasks of the event loop; the work is done in threads."""
 
     def __init__(
-        self, dispatcher: Dispatcher, stores: SqliteStores, stream: Stream, clock: Clock
+        self,
+        dispatcher: Dispatcher,
+        stores: SqliteStores,
+        stream: Stream,
+        registry: SqliteRegistry,
+        clock: Clock,
     ) -> None:
         self._dispatcher = dispatcher
         self._stores = stores
         self._stream = stream
+        self._registry = registry
         self._clock = clock
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -66,6 +73,16 @@ class Housekeeping:
         except StoreError as error:
             log.warning("the stream was not trimmed: %s", error)
 
+    def remove_unregistered(self) -> None:
+        """Delete the certificates that were asked for and never registered."""
+        try:
+            removed = self._registry.remove_unregistered()
+        except StoreError as error:
+            log.warning("certificates that were never registered stay for now: %s", error)
+        else:
+            if removed:
+                log.info("removed %d certificates that were never registered", removed)
+
     async def _count_often(self) -> None:
         while True:
             await asyncio.sleep(COUNT_EVERY_S)
@@ -75,3 +92,4 @@ class Housekeeping:
         while True:
             await asyncio.sleep(TRIM_EVERY_S)
             await asyncio.to_thread(self.trim)
+            await asyncio.to_thread(self.remove_unregistered)

@@ -35,6 +35,8 @@ class Message:
     topic: str
     payload: bytes
     received_at: datetime
+    certificate_id: str | None = None
+    """Of the connection; what a rule's ``principal()`` gives."""
 
 
 Settled = Callable[[bool], None]

@@ -1,8 +1,9 @@
-"""Who may do what at the broker: the one-machine form of the AWS IoT policy.
+"""Who may do what at the broker: the one-machine form of the AWS IoT policies.
 
-A vehicle is its certificate's common name. It may connect under that name only, publish
-to and subscribe to its own four topics, plain or through Basic Ingest, ask the device
-services on its own reserved topics and hear their answers, and nothing else.
+A **vehicle** connects under its own name only, publishes to and subscribes to its own four
+topics, plain or through Basic Ingest, asks the device services on its own reserved topics
+and hears their answers, and may ask for its next certificate. A **claim** may ask for a
+certificate and register one board with it. Neither may do anything else.
 Pure: a refusal is the reason as text, ``None`` is permission.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from cloud.provisioning.ports import Principal, PrincipalKind
 from cloud.serve.packets import (
     MAX_PAYLOAD_BYTES,
     MAX_PREFIX_BYTES,
@@ -20,6 +22,15 @@ from cloud.serve.packets import (
 )
 from contract import ContractError, MessageKind, Topics, parse_topic
 from contract.jobs import JobTopics
+from contract.provisioning import (
+    BY_CLAIM,
+    CREATE_FROM_CSR,
+    CREATE_KEYS,
+    ROTATION,
+    ProvisioningTopics,
+    accepted,
+    rejected,
+)
 from contract.shadow import ShadowTopics
 from contract.topics import strip_basic_ingest
 
@@ -47,24 +58,35 @@ DEVICE_SERVICES: Final = (
         lambda vehicle_id, topic: JobTopics(vehicle_id).may_hear(topic),
     ),
 )
-RESERVED: Final = "$aws/things/"
+PROVISIONING: Final = {
+    PrincipalKind.CLAIM: (CREATE_FROM_CSR, CREATE_KEYS, ProvisioningTopics(BY_CLAIM).register),
+    PrincipalKind.VEHICLE: (CREATE_FROM_CSR, ProvisioningTopics(ROTATION).register),
+}
+"""On which topics each kind of principal may ask the provisioning service."""
+RESERVED: Final = ("$aws/things/", "$aws/certificates/", "$aws/provisioning-templates/")
+MAX_CLIENT_ID: Final = 128
+"""Characters, as on AWS IoT Core."""
 
 
-def refuse_connect(vehicle_id: str, connect: Connect) -> str | None:
+def refuse_connect(principal: Principal, connect: Connect) -> str | None:
     """Why this CONNECT is refused."""
-    if connect.client_id != vehicle_id:
+    if principal.kind is PrincipalKind.CLAIM:
+        if not 1 <= len(connect.client_id) <= MAX_CLIENT_ID:
+            return f"a client id of {len(connect.client_id)} characters"
+        return "a claim certificate has no last will" if connect.will is not None else None
+    if connect.client_id != principal.name:
         return (
-            f"client id {connect.client_id!r} is not the certificate's common name {vehicle_id!r}"
+            f"client id {connect.client_id!r} is not its certificate's vehicle {principal.name!r}"
         )
     if connect.will is not None:
         if connect.will.topic.startswith(RESERVED):
             return f"last will: topic {connect.will.topic!r} is reserved"
-        if reason := refuse_publish(vehicle_id, connect.will):
+        if reason := refuse_publish(principal, connect.will):
             return f"last will: {reason}"
     return None
 
 
-def refuse_publish(vehicle_id: str, publish: Publish) -> str | None:
+def refuse_publish(principal: Principal, publish: Publish) -> str | None:
     """Why this message is refused."""
     if publish.qos > 1:
         return "QoS 2 is not served, as on AWS IoT Core"
@@ -74,35 +96,42 @@ def refuse_publish(vehicle_id: str, publish: Publish) -> str | None:
         return f"a topic of {len(topic)} characters"
     if len(publish.payload) > MAX_PAYLOAD_BYTES:
         return f"{len(publish.payload)} bytes of payload; at most {MAX_PAYLOAD_BYTES} are allowed"
+    if publish.retain and topic.startswith("$"):
+        return f"topic {topic!r} is reserved and retains nothing"
+    if topic in PROVISIONING[principal.kind]:
+        return None
+    if principal.kind is PrincipalKind.CLAIM:
+        return f"topic {topic!r} is none that a claim certificate may use"
     if topic.startswith(RESERVED):
-        if publish.retain:
-            return f"topic {topic!r} is reserved and retains nothing"
-        if any(service.may_ask(vehicle_id, topic) for service in DEVICE_SERVICES):
+        if any(service.may_ask(principal.name, topic) for service in DEVICE_SERVICES):
             return None
-        return f"topic {topic!r} is no request to a device service for {vehicle_id}"
+        return f"topic {topic!r} is no request to a device service for {principal.name}"
     try:
         kind, owner = parse_topic(topic)
     except ContractError as error:
         return error.reason
-    if owner != vehicle_id:
+    if owner != principal.name:
         return f"topic {topic!r} belongs to another vehicle"
     if plain != topic:
         rule_name = topic.removeprefix("$aws/rules/").removesuffix(f"/{plain}")
         if not rule_name.endswith(f"_{kind.value}"):
             return f"rule {rule_name!r} is not the one for {plain!r}"
-        if publish.retain:
-            return f"topic {topic!r} is reserved and retains nothing"
     return None
 
 
-def refuse_subscribe(vehicle_id: str, topic_filter: str) -> str | None:
+def refuse_subscribe(principal: Principal, topic_filter: str) -> str | None:
     """Why this subscription is refused; no wildcard passes but the one for a vehicle's own jobs."""
-    topics = Topics(vehicle_id)
+    requests = PROVISIONING[principal.kind]
+    if any(topic_filter in {accepted(topic), rejected(topic)} for topic in requests):
+        return None
+    if principal.kind is PrincipalKind.CLAIM:
+        return f"filter {topic_filter!r} is none that a claim certificate may use"
+    topics = Topics(principal.name)
     if topic_filter in {topics.topic(kind) for kind in MessageKind}:
         return None
-    if any(service.may_hear(vehicle_id, topic_filter) for service in DEVICE_SERVICES):
+    if any(service.may_hear(principal.name, topic_filter) for service in DEVICE_SERVICES):
         return None
-    return f"filter {topic_filter!r} is none of {vehicle_id}'s own topics"
+    return f"filter {topic_filter!r} is none of {principal.name}'s own topics"
 
 
 def idle_limit_s(connect: Connect) -> float:

@@ -38,7 +38,7 @@ from cloud.areas import NO_AREAS, Areas, load_areas
 from cloud.clock import Clock, SystemClock
 from cloud.file_store import FileStore
 from cloud.fleet import Fleet, load_fleet
-from cloud.pki import Authority, IssuedCertificates
+from cloud.pki import Authority
 from cloud.serve.broker import Broker
 from cloud.serve.consumer import Batching, Consumer, Process
 from cloud.serve.dispatcher import Dispatcher
@@ -49,11 +49,13 @@ from cloud.serve.housekeeping import Housekeeping
 from cloud.serve.http import HttpServer
 from cloud.serve.ingest import Ingest
 from cloud.serve.jobs_service import JobsService
+from cloud.serve.provisioning_service import ProvisioningService
 from cloud.serve.shadow_service import ShadowService
 from cloud.serve.sockets import bind
 from cloud.serve.stream import Stream
 from cloud.serve.tls import server_context
 from cloud.stores.queries import Queries
+from cloud.stores.registry import open_registry
 from cloud.stores.sqlite import SqliteStores
 from cloud.template import Consumer as Function
 from cloud.template import DynamoDbV2Action, TopicRule, load_consumers, load_rules
@@ -76,6 +78,8 @@ class Settings:
 
     data_dir: Path
     host: str = "127.0.0.1"
+    names: tuple[str, ...] = ()
+    """By which vehicles reach it, beside this machine's own; its certificate says them."""
     mqtt_port: int = 8883
     http_port: int = 8080
     files_port: int | None = None
@@ -113,7 +117,10 @@ async def _serve(settings: Settings, say: Callable[[str], None]) -> None:
         # what was loaded stays; else a full collection walks all of it every few events
         gc.freeze()
         say(f"Map:   {cloud.http_url}")
-        say(f"MQTT:  {settings.host}:{cloud.mqtt_port}, for vehicles with a certificate of")
+        say(f"MQTT:  {settings.host}:{cloud.mqtt_port}, for vehicles that provision themselves,")
+        say(f"       milepost-cloud fleet claim create --data {settings.data_dir} --out DIR")
+        say(f"       milepost-cloud fleet allow add SERIAL VEHICLE_ID --data {settings.data_dir}")
+        say("       or that get their certificate by hand,")
         say(f"       milepost-cloud certs issue VEHICLE_ID --data {settings.data_dir} --out DIR")
         say(f"Files: {settings.host}:{cloud.files_port}, HTTPS with the same certificates")
         if not _is_local(settings.host):
@@ -163,6 +170,7 @@ async def one_machine_cloud(settings: Settings, clock: Clock) -> AsyncIterator[R
         dispatcher = Dispatcher(rules, dead_letters=functions[0].on_failure)
         stores = SqliteStores.open(settings.data_dir, areas=areas, register=fleet, clock=clock)
         stack.callback(stores.close)
+        registry = open_registry(stores.database, settings.data_dir, clock)
         stream = Stream(settings.data_dir / "stream.db")
         stack.callback(stream.close)
 
@@ -177,7 +185,7 @@ async def one_machine_cloud(settings: Settings, clock: Clock) -> AsyncIterator[R
         for consumer in consumers:
             consumer.start()
 
-        housekeeping = Housekeeping(dispatcher, stores, stream, clock)
+        housekeeping = Housekeeping(dispatcher, stores, stream, registry, clock)
         stack.push_async_callback(housekeeping.stop)
         housekeeping.start()
 
@@ -186,12 +194,12 @@ async def one_machine_cloud(settings: Settings, clock: Clock) -> AsyncIterator[R
         stack.push_async_callback(ingest.close)
         files = FileStore(settings.data_dir)
         files.remove_drafts()
-        server_file = authority.server_file(_names(settings.host), clock.utc())
+        server_file = authority.server_file(_names(settings), clock.utc())
         exchange = file_server(
             files_listener,
             server_context(authority.certificate_file, server_file),
             files,
-            IssuedCertificates(authority),
+            registry,
             lambda _vehicle_id, _job_id: False,
         )
         stack.push_async_callback(asyncio.to_thread, exchange.stop)
@@ -199,10 +207,11 @@ async def one_machine_cloud(settings: Settings, clock: Clock) -> AsyncIterator[R
         broker = Broker(
             ca_file=authority.certificate_file,
             server_file=server_file,
-            revoked_file=authority.revoked_file,
+            registry=registry,
             ingest=ingest,
             clock=clock,
             services=[ShadowService(stores.shadows, clock), JobsService(stores.jobs, clock)],
+            private_services=[ProvisioningService(authority, registry, clock)],
         )
         stack.push_async_callback(broker.stop)
         await broker.start(mqtt_listener)
@@ -309,9 +318,10 @@ def _allow_connections() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def _names(host: str) -> list[str]:
+def _names(settings: Settings) -> list[str]:
     wildcard = {"", "0.0.0.0", "::"}  # noqa: S104  compared, not bound
-    return [socket.gethostname(), *([host] if host not in wildcard else [])]
+    names = [socket.gethostname(), *settings.names]
+    return [*names, settings.host] if settings.host not in wildcard else names
 
 
 def _files_port(settings: Settings) -> int:

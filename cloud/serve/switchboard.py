@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
 from amqtt.adapters import StreamReaderAdapter, StreamWriterAdapter
@@ -17,6 +18,7 @@ from amqtt.broker import Broker
 from amqtt.contexts import Action, BrokerConfig, ListenerConfig, ListenerType
 from amqtt.plugins.base import BaseAuthPlugin, BaseTopicPlugin
 
+from cloud.provisioning.ports import Principal
 from cloud.serve.policy import refuse_subscribe
 
 if TYPE_CHECKING:
@@ -36,20 +38,26 @@ class GatePlugin(BaseAuthPlugin):  # type: ignore[misc]  # amqtt publishes no ty
 
     @dataclass
     class Config:
-        """No settings."""
+        """``admitted`` is the switchboard's: principals by client id."""
+
+        admitted: Any
 
     async def authenticate(self, *, session: Session) -> bool:
-        """Whether the session has a verified certificate of that name (a second look)."""
-        name = common_name(session.ssl_object)
-        return name is not None and name == session.client_id
+        """Whether the session has the certificate that the gate admitted (a second look)."""
+        principal = self.config.admitted.get(session.client_id)
+        return principal is not None and (
+            certificate_id(session.ssl_object) == principal.certificate_id
+        )
 
 
 class OwnTopicsPlugin(BaseTopicPlugin):  # type: ignore[misc]  # amqtt publishes no types
-    """Lets a vehicle subscribe to its own topics; publishing was checked by the gate."""
+    """Lets a client subscribe to its own topics; publishing was checked by the gate."""
 
     @dataclass
     class Config:
-        """No settings."""
+        """``admitted`` is the switchboard's: principals by client id."""
+
+        admitted: Any
 
     async def topic_filtering(
         self,
@@ -61,9 +69,10 @@ class OwnTopicsPlugin(BaseTopicPlugin):  # type: ignore[misc]  # amqtt publishes
         """Whether ``session`` may do ``action`` on ``topic``."""
         if action is not Action.SUBSCRIBE:
             return True
-        if session is None or session.client_id is None or topic is None:
+        principal = self.config.admitted.get(session.client_id) if session else None
+        if session is None or principal is None or topic is None:
             return False
-        reason = refuse_subscribe(session.client_id, topic)
+        reason = refuse_subscribe(principal, topic)
         if reason is not None:
             log.warning("refused a subscription of %s: %s", session.client_id, reason)
         return reason is None
@@ -93,6 +102,7 @@ class Switchboard:
 
     def __init__(self) -> None:
         self._broker: Any = None
+        self._admitted: dict[str, Principal] = {}
 
     async def start(self) -> None:
         """Start amqtt without a socket of its own."""
@@ -102,27 +112,42 @@ class Switchboard:
             listeners={LISTENER: ListenerConfig(type=ListenerType.EXTERNAL)},
             session_expiry_interval=SESSION_EXPIRY_S,
             plugins={
-                f"{THIS_MODULE}.{GatePlugin.__name__}": {},
-                f"{THIS_MODULE}.{OwnTopicsPlugin.__name__}": {},
+                f"{THIS_MODULE}.{plugin.__name__}": {"admitted": self._admitted}
+                for plugin in (GatePlugin, OwnTopicsPlugin)
             },
         )
         self._broker = Broker(config)
         await self._broker.start()
 
     async def serve(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, greeted: asyncio.Event
+        self,
+        client_id: str,
+        principal: Principal,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        greeted: asyncio.Event,
     ) -> None:
         """Serve one connection whose packets are fed to ``reader``; returns at its end.
 
-        ``greeted`` is set when the CONNACK was written.
+        ``greeted`` is set when the CONNACK was written. One connection of a client id at a
+        time.
         """
-        await self._broker.external_connected(
-            StreamReaderAdapter(reader), PromptWriter(writer, greeted), LISTENER
-        )
+        self._admitted[client_id] = principal
+        try:
+            await self._broker.external_connected(
+                StreamReaderAdapter(reader), PromptWriter(writer, greeted), LISTENER
+            )
+        finally:
+            del self._admitted[client_id]
 
     async def tell(self, topic: str, payload: bytes) -> None:
         """Publish a message of the cloud's own, at each subscription's QoS."""
         await self._broker.internal_message_broadcast(topic, payload)
+
+    def hears(self, client_id: str, topic: str) -> bool:
+        """Whether this client subscribed to exactly this topic."""
+        subscriptions = self._broker.subscriptions.get(topic, ())
+        return any(session.client_id == client_id for session, _ in subscriptions)
 
     def has_subscribers(self) -> bool:
         """Whether anybody subscribed to anything."""
@@ -143,13 +168,7 @@ def close_promptly(writer: asyncio.StreamWriter) -> None:
     asyncio.get_running_loop().call_later(LINGER_S, writer.transport.abort)
 
 
-def common_name(ssl_object: Any) -> str | None:
-    """The verified peer certificate's one common name."""
-    certificate = ssl_object.getpeercert() if ssl_object is not None else None
-    names: list[str] = [
-        value
-        for relative_name in (certificate or {}).get("subject", ())
-        for key, value in relative_name
-        if key == "commonName"
-    ]
-    return names[0] if len(names) == 1 else None
+def certificate_id(ssl_object: Any) -> str | None:
+    """The id of the verified peer certificate: SHA-256 of its DER, hexadecimal."""
+    der = ssl_object.getpeercert(binary_form=True) if ssl_object is not None else None
+    return sha256(der).hexdigest() if der else None

@@ -10,6 +10,7 @@
 - ``shadows``: one row per vehicle, with the version of one that was deleted;
   ``announcements``: what the broker has still to tell, see :mod:`cloud.stores.announcements`.
 - ``jobs``, ``job_executions``: see :mod:`cloud.stores.sqlite_jobs`.
+- ``things``, ``certificates``, ``allow_list``: see :mod:`cloud.stores.registry_schema`.
 - ``metric_buckets``: counts per logarithmic bucket (see :mod:`cloud.stores.histogram`).
 
 Moments are milliseconds since 1970, UTC. Migrations are append-only.
@@ -21,6 +22,7 @@ import sqlite3
 from typing import Final
 
 from cloud.stores.database import Migration
+from cloud.stores.registry_schema import add_registry
 from cloud.stores.sqlite_jobs import create_job_tables
 from cloud.stores.sqlite_ledger import add_ledger
 
@@ -159,4 +161,5 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
     create_shadow_tables,
     add_ledger,
     create_job_tables,
+    add_registry,
 )

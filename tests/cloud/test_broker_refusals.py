@@ -3,11 +3,15 @@
 import socket
 import ssl
 import subprocess
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 
 from cloud.clock import SystemClock
+from cloud.errors import StoreError
+from cloud.stores.database import Database
+from cloud.stores.schema import MIGRATIONS
+from cloud.stores.sqlite_registry import SqliteRegistry
 from tests.conftest import program
 from tests.fakes.one_machine import (
     RunningBroker,
@@ -67,15 +71,11 @@ def test_an_expired_certificate_is_refused(broker, caplog):
 
 def test_a_revoked_certificate_is_refused(broker, caplog):
     folder = broker.identity("van-1")
-    broker.authority.revoke("van-1", datetime(2026, 1, 1, tzinfo=UTC))
-    renewed = identity(broker.authority, "van-1", broker.folder / "renewed")
-
-    def refused():
-        with broker.vehicle(folder=folder) as van:
-            van.connect()
-        return any("is revoked" in text for text in refusals(caplog))
-
-    wait_until(refused, "the refusal of the revoked certificate")
+    broker.registry.revoke("van-1")
+    renewed = broker.identity("van-1", folder=broker.folder / "renewed")
+    with broker.vehicle(folder=folder) as van:
+        assert not van.connect()
+    await_reason(caplog, "is revoked")
     with broker.vehicle(folder=renewed) as van:
         assert van.connect()
 
@@ -83,26 +83,48 @@ def test_a_revoked_certificate_is_refused(broker, caplog):
 def test_revoking_ends_a_connection_that_is_open(broker):
     with broker.vehicle() as van:
         assert van.connect()
-        broker.authority.revoke("van-1", SystemClock().utc())
+        broker.registry.revoke("van-1")
         assert van.disconnected.wait(10)
 
 
-def test_a_list_of_revoked_certificates_that_breaks_later_leaves_the_last_one_in_force(
-    broker, caplog
-):
-    revoked, good = broker.identity("van-1"), broker.identity("van-2")
-    broker.authority.revoke("van-1", SystemClock().utc())
+class BreakableRegistry(SqliteRegistry):
+    broken = False
 
-    def refused():
-        with broker.vehicle(folder=revoked) as van:
-            return not van.connect()
+    def revision(self):
+        if self.broken:
+            raise StoreError("the disk is gone")
+        return super().revision()
 
-    wait_until(refused, "the list to be read")
-    broker.authority.revoked_file.write_text("{ broken")
-    wait_until(lambda: "last known list" in caplog.text, "the error")
-    assert refused()
-    with broker.vehicle("van-2", folder=good) as van:
-        assert van.connect()
+    def principal(self, certificate_id):
+        self.revision()
+        return super().principal(certificate_id)
+
+
+def test_without_its_registry_the_broker_lets_nobody_in_and_keeps_who_is_there(tmp_path, caplog):
+    database = Database(tmp_path / "registry.db", MIGRATIONS, create=True)
+    registry = BreakableRegistry(database, SystemClock())
+    with (
+        RunningBroker(tmp_path, registry=registry) as broker,
+        broker.vehicle("van-1") as first,
+        broker.vehicle("van-2") as second,
+    ):
+        assert first.connect()
+        registry.broken = True
+        assert not second.connect()
+        await_reason(caplog, "the disk is gone")
+        wait_until(lambda: "open connections stay" in caplog.text, "the error")
+        first.publish_acked("telemetry/van-1", sample_json())
+        registry.broken = False
+        registry.revoke("van-1")
+        assert first.disconnected.wait(10)
+    database.close()
+
+
+def test_a_certificate_that_is_not_in_the_registry_is_refused(broker, tmp_path, caplog):
+    folder = identity(broker.authority, "van-1", tmp_path / "unknown")
+    with broker.vehicle(folder=folder) as van:
+        assert not van.connect()
+    await_reason(caplog, "not in the registry")
 
 
 def test_the_servers_own_certificate_is_no_vehicles(broker, tmp_path):
@@ -114,11 +136,11 @@ def test_the_servers_own_certificate_is_no_vehicles(broker, tmp_path):
         assert not van.connect()
 
 
-def test_a_client_id_that_is_not_the_common_name_is_refused(broker, caplog):
+def test_a_client_id_that_is_not_the_certificates_vehicle_is_refused(broker, caplog):
     with broker.vehicle("van-1", client_id="van-2") as van:
         assert not van.connect()
         assert van.connack == 135  # "not authorized", as paho translates 5
-    await_reason(caplog, "not the certificate's common name")
+    await_reason(caplog, "not its certificate's vehicle")
 
 
 def test_a_stranger_cannot_end_the_session_of_a_vehicle_by_using_its_client_id(broker):

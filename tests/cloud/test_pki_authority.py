@@ -9,11 +9,16 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from cloud.errors import ConfigError
-from cloud.pki import Authority, read_revoked
+from cloud.cli.registry import opened_registry
+from cloud.errors import ConfigError, CsrError
+from cloud.pki import MAX_CSR_BYTES, Authority, serial_of
+from cloud.provisioning.ports import CertificateStatus
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
@@ -117,7 +122,6 @@ def test_nothing_outlives_the_authority(authority):
 def test_a_name_that_cannot_be_a_vehicle_is_refused(authority, vehicle_id):
     with pytest.raises(ConfigError):
         authority.issue(vehicle_id, NOW)
-    assert authority.issued() == []
 
 
 @pytest.mark.parametrize("days", [0, -1, 100_000])
@@ -167,68 +171,174 @@ def test_openssl_accepts_both_ends(authority, tmp_path):
         )
 
 
-def test_what_was_issued_is_listed_and_no_vehicle_key_is_kept(authority, folder):
-    authority.issue("van-2", NOW)
+def test_no_clients_key_or_certificate_is_kept(authority, folder):
     authority.issue("van-1", NOW)
-    listed = authority.issued()
-    assert [one.vehicle_id for one in listed] == ["van-1", "van-2"]
-    assert all(one.revoked_at is None for one in listed)
-    for path in (folder / "issued").iterdir():
-        assert b"PRIVATE" not in path.read_bytes()
+    authority.issue_claim(NOW)
+    authority.issue_provisioned(NOW)
+    assert [path.name for path in folder.iterdir()] == ["ca"]
 
 
-def test_revoking_a_vehicle_revokes_all_its_certificates_and_later_ones_are_good(authority, folder):
-    authority.issue("van-1", NOW)
-    authority.issue("van-1", NOW)
-    authority.issue("van-2", NOW)
-    assert len(authority.revoke("van-1", NOW)) == 2
-    authority.issue("van-1", NOW)
-    states = [(one.vehicle_id, one.revoked_at is None) for one in authority.issued()]
-    assert sorted(states) == [("van-1", False), ("van-1", False), ("van-1", True), ("van-2", True)]
-    assert set(read_revoked(folder / "revoked.json").values()) == {NOW.isoformat()}
+def test_a_claim_certificate_is_for_clients_and_names_no_vehicle(authority):
+    certificate = load(authority.issue_claim(NOW, days=7).certificate_pem)
+    (name,) = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    assert name.value == "Milepost claim"
+    assert certificate.not_valid_after_utc == NOW + timedelta(days=7)
+    usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    assert list(usage) == [ExtendedKeyUsageOID.CLIENT_AUTH]
 
 
-def test_one_serial_number_can_be_revoked(authority):
-    authority.issue("van-1", NOW)
-    authority.issue("van-1", NOW)
-    serial = authority.issued()[0].serial
-    assert [one.serial for one in authority.revoke(serial, NOW)] == [serial]
-    assert sum(one.revoked_at is not None for one in authority.issued()) == 1
+def csr_pem(key, common_name="van-9", digest=None, extensions=()):
+    builder = x509.CertificateSigningRequestBuilder().subject_name(
+        x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+    )
+    for extension in extensions:
+        builder = builder.add_extension(extension, critical=True)
+    request = builder.sign(key, digest or hashes.SHA256())
+    return request.public_bytes(serialization.Encoding.PEM).decode()
 
 
-def test_revoking_twice_keeps_the_first_date(authority):
-    authority.issue("van-1", NOW)
-    authority.revoke("van-1", NOW)
-    (one,) = authority.revoke("van-1", NOW + timedelta(days=1))
-    assert one.revoked_at == NOW.isoformat()
+KEYS = {
+    "P-256": lambda: ec.generate_private_key(ec.SECP256R1()),
+    "P-384": lambda: ec.generate_private_key(ec.SECP384R1()),
+    "P-521": lambda: ec.generate_private_key(ec.SECP521R1()),
+    "RSA 2048": lambda: rsa.generate_private_key(65537, 2048),
+}
 
 
-def test_revoking_somebody_unknown_is_an_error(authority, folder):
-    with pytest.raises(ConfigError, match="no certificate was issued"):
-        authority.revoke("van-9", NOW)
-    assert not (folder / "revoked.json").exists()
+@pytest.mark.parametrize("kind", KEYS)
+def test_a_signing_request_gets_a_certificate_for_its_key_alone(authority, kind, tmp_path):
+    key = KEYS[kind]()
+    asked = csr_pem(key, extensions=[x509.BasicConstraints(ca=True, path_length=None)])
+    pem = authority.sign_request(asked, "Milepost vehicle", NOW)
+    certificate = load(pem)
+    assert certificate.public_key() == key.public_key()
+    (name,) = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    assert name.value == "Milepost vehicle"
+    basic = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
+    assert not basic.ca
+    certificate.verify_directly_issued_by(load(authority.certificate_file.read_bytes()))
+
+
+BAD_KEYS = {
+    "a short RSA key": lambda: rsa.generate_private_key(65537, 1024),  # noqa: S505  that is the point
+    "an exponent of 3": lambda: rsa.generate_private_key(3, 2048),
+    "another curve": lambda: ec.generate_private_key(ec.SECP256K1()),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_KEYS)
+def test_a_key_of_another_kind_gets_none(authority, kind):
+    with pytest.raises(CsrError, match="RSA of 2,048"):
+        authority.sign_request(csr_pem(BAD_KEYS[kind]()), "x", NOW)
+
+
+def test_an_ed25519_key_gets_none(authority):
+    key = ed25519.Ed25519PrivateKey.generate()
+    request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, None)
+    pem = request.public_bytes(serialization.Encoding.PEM).decode()
+    with pytest.raises(CsrError):
+        authority.sign_request(pem, "x", NOW)
+
+
+def test_a_request_that_is_not_signed_by_its_own_key_gets_none(authority):
+    """Whoever asks must hold the private key, not just know a public one."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    der = bytearray(
+        x509.load_pem_x509_csr(csr_pem(key).encode()).public_bytes(serialization.Encoding.DER)
+    )
+    der[-1] ^= 0x01
+    forged = x509.load_der_x509_csr(bytes(der)).public_bytes(serialization.Encoding.PEM)
+    with pytest.raises(CsrError):
+        authority.sign_request(forged.decode(), "x", NOW)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "-----BEGIN CERTIFICATE REQUEST-----\n-----END CERTIFICATE REQUEST-----",
+        "-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----",
+        "x" * (MAX_CSR_BYTES + 1),
+        "\0" * 100,
+        "ü",
+    ],
+)
+def test_what_is_no_request_is_refused(authority, text):
+    with pytest.raises(CsrError):
+        authority.sign_request(text, "x", NOW)
+
+
+VALID_CSR = csr_pem(ec.generate_private_key(ec.SECP256R1()))
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.integers(0, len(VALID_CSR) - 1), st.characters(codec="utf-8"), st.integers(0, 2))
+def test_a_request_that_was_changed_anywhere_is_signed_or_refused_and_nothing_else(
+    shared_authority, at, letter, count
+):
+    text = VALID_CSR[:at] + letter * count + VALID_CSR[at + 1 :]
+    try:
+        pem = shared_authority.sign_request(text, "x", NOW)
+    except CsrError:
+        return
+    held = x509.load_pem_x509_csr(VALID_CSR.encode()).public_key()
+    assert load(pem).public_key() == held
+
+
+@pytest.fixture(scope="module")
+def shared_authority(tmp_path_factory):
+    return Authority.open_or_create(tmp_path_factory.mktemp("pki"), NOW)
+
+
+def earlier_folder(authority, folder, revoked=()):
+    """The files of a version before the registry; serial numbers by vehicle."""
+    (folder / "issued").mkdir()
+    serials = {}
+    for vehicle_id in ("van-1", "van-2"):
+        certificate = load(authority.issue(vehicle_id, NOW).certificate_pem)
+        serials[vehicle_id] = serial_of(certificate)
+        path = folder / "issued" / f"{serials[vehicle_id]}.pem"
+        path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    entries = {serials[one]: {"vehicle_id": one, "revoked_at": "2026-01-01"} for one in revoked}
+    if entries:
+        (folder / "revoked.json").write_text(json.dumps(entries))
+    return serials
+
+
+def test_what_an_earlier_version_issued_and_revoked_is_taken_over_once(tmp_path):
+    authority = Authority.open_or_create(tmp_path / "pki", NOW)
+    serials = earlier_folder(authority, tmp_path / "pki", revoked=["van-2"])
+    for _ in range(2):
+        with opened_registry(tmp_path) as here:
+            found = {one.serial: (one.thing, one.status) for one in here.registry.certificates("1")}
+        assert found == {
+            serials["van-1"]: ("van-1", CertificateStatus.ACTIVE),
+            serials["van-2"]: ("van-2", CertificateStatus.REVOKED),
+        }
+    assert not (tmp_path / "pki" / "issued").exists()
+    assert len(list((tmp_path / "pki" / "issued.taken-over").iterdir())) == 2
+
+
+def test_a_take_over_that_was_cut_short_goes_on_and_keeps_what_changed_since(tmp_path):
+    authority = Authority.open_or_create(tmp_path / "pki", NOW)
+    earlier_folder(authority, tmp_path / "pki")
+    with opened_registry(tmp_path) as here:
+        here.registry.revoke("van-1")
+    (tmp_path / "pki" / "issued.taken-over").rename(tmp_path / "pki" / "issued")
+    with opened_registry(tmp_path) as here:
+        states = {one.thing: one.status for one in here.registry.certificates("1")}
+    assert states["van-1"] is CertificateStatus.REVOKED
+    assert states["van-2"] is CertificateStatus.ACTIVE
 
 
 @pytest.mark.parametrize("content", ["not json", "[]"])
-def test_a_broken_revocation_list_is_an_error_not_an_empty_list(authority, folder, content):
-    authority.issue("van-1", NOW)
-    (folder / "revoked.json").write_text(content)
-    with pytest.raises(ConfigError, match="revoked"):
-        read_revoked(folder / "revoked.json")
-    with pytest.raises(ConfigError):
-        authority.revoke("van-1", NOW)
-    assert (folder / "revoked.json").read_text() == content
-
-
-def test_revocations_by_several_at_once_are_all_kept(authority, folder):
-    for number in range(8):
-        authority.issue(f"van-{number}", NOW)
-    threads = [
-        threading.Thread(target=authority.revoke, args=(f"van-{number}", NOW))
-        for number in range(8)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(json.loads((folder / "revoked.json").read_text())) == 8
+def test_a_broken_list_of_revoked_certificates_is_an_error_and_nothing_is_put_aside(
+    tmp_path, content
+):
+    authority = Authority.open_or_create(tmp_path / "pki", NOW)
+    earlier_folder(authority, tmp_path / "pki")
+    (tmp_path / "pki" / "revoked.json").write_text(content)
+    with pytest.raises(ConfigError, match="revoked"), opened_registry(tmp_path):
+        pass
+    assert (tmp_path / "pki" / "revoked.json").read_text() == content
+    assert (tmp_path / "pki" / "issued").is_dir()

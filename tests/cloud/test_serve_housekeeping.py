@@ -10,6 +10,10 @@ from cloud.serve.dispatcher import Dispatcher
 from cloud.serve.housekeeping import RETENTION_S, Housekeeping
 from cloud.serve.ingest import Message
 from cloud.serve.stream import Entry, Stream
+from cloud.stores.database import Database
+from cloud.stores.schema import MIGRATIONS
+from cloud.stores.sqlite import DATABASE_NAME
+from cloud.stores.sqlite_registry import SqliteRegistry
 from cloud.template import load_rules
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -39,8 +43,12 @@ def stream(tmp_path):
 
 
 @pytest.fixture
-def house(stream):
-    return Housekeeping(Dispatcher(load_rules(), "DLQ"), Traffic(), stream, StillClock())
+def house(stream, tmp_path):
+    database = Database(tmp_path / DATABASE_NAME, MIGRATIONS, create=True)
+    clock = StillClock()
+    registry = SqliteRegistry(database, clock)
+    yield Housekeeping(Dispatcher(load_rules(), "DLQ"), Traffic(), stream, registry, clock)
+    database.close()
 
 
 def test_what_was_received_is_counted_once(house):

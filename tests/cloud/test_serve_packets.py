@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cloud.provisioning.ports import Principal, PrincipalKind
 from cloud.serve.packets import (
     MAX_PACKET_BYTES,
     Connect,
@@ -25,6 +27,18 @@ from cloud.serve.policy import (
     refuse_publish,
     refuse_subscribe,
 )
+from contract.provisioning import (
+    BY_CLAIM,
+    CREATE_FROM_CSR,
+    CREATE_KEYS,
+    ROTATION,
+    ProvisioningTopics,
+    accepted,
+    rejected,
+)
+
+VAN = Principal(PrincipalKind.VEHICLE, "van-1", "f" * 64)
+CLAIM = Principal(PrincipalKind.CLAIM, "spring", "e" * 64)
 
 
 def read(data, **options):
@@ -148,7 +162,7 @@ def test_an_acknowledgement_has_four_bytes():
 
 def own(topic, **changes):
     given_ = {"payload": b"{}", "qos": 1, "retain": False, **changes}
-    return refuse_publish("van-1", Publish(topic, **given_))
+    return refuse_publish(VAN, Publish(topic, **given_))
 
 
 @pytest.mark.parametrize(
@@ -187,16 +201,83 @@ def test_a_reserved_topic_retains_nothing():
 
 
 def test_subscriptions_are_for_exact_topics_of_its_own():
-    assert refuse_subscribe("van-1", "status/van-1") is None
-    assert refuse_subscribe("van-1", "telemetry/van-1/batch") is None
+    assert refuse_subscribe(VAN, "status/van-1") is None
+    assert refuse_subscribe(VAN, "telemetry/van-1/batch") is None
     for topic_filter in ("#", "status/+", "status/van-2", "status/van-1/#", "$SYS/#"):
-        assert refuse_subscribe("van-1", topic_filter) is not None
+        assert refuse_subscribe(VAN, topic_filter) is not None
 
 
-def test_the_client_id_must_be_the_common_name():
+REGISTER = {name: ProvisioningTopics(name).register for name in (BY_CLAIM, ROTATION)}
+
+
+@pytest.mark.parametrize("topic", [CREATE_FROM_CSR, CREATE_KEYS, REGISTER[BY_CLAIM]])
+def test_a_claim_may_provision_and_hear_the_answers(topic):
+    assert refuse_publish(CLAIM, Publish(topic, b"{}", qos=1, retain=False)) is None
+    assert refuse_subscribe(CLAIM, accepted(topic)) is None
+    assert refuse_subscribe(CLAIM, rejected(topic)) is None
+
+
+@pytest.mark.parametrize(
+    "topic",
+    [
+        "telemetry/spring",
+        "status/spring",
+        "events/van-1",
+        "$aws/rules/milepost_telemetry/telemetry/spring",
+        "$aws/things/spring/shadow/name/milepost/get",
+        "$aws/things/van-1/shadow/name/milepost/update",
+        "$aws/certificates/create-from-csr/cbor",
+        REGISTER[ROTATION],
+        ProvisioningTopics("another").register,
+        "",
+    ],
+)
+def test_a_claim_may_do_nothing_else(topic):
+    assert refuse_publish(CLAIM, Publish(topic, b"{}", qos=1, retain=False)) is not None
+    assert refuse_subscribe(CLAIM, topic) is not None
+    assert refuse_subscribe(CLAIM, f"{topic}/accepted") is not None
+
+
+@pytest.mark.parametrize(
+    "topic_filter",
+    ["#", "$aws/#", "$aws/certificates/#", "$aws/certificates/create-from-csr/json/+", "status/+"],
+)
+def test_a_claim_subscribes_to_no_wildcard(topic_filter):
+    assert refuse_subscribe(CLAIM, topic_filter) is not None
+
+
+@pytest.mark.parametrize("topic", [CREATE_FROM_CSR, REGISTER[ROTATION]])
+def test_a_vehicle_may_ask_for_its_next_certificate(topic):
+    assert own(topic) is None
+    assert refuse_subscribe(VAN, accepted(topic)) is None
+    assert refuse_subscribe(VAN, rejected(topic)) is None
+
+
+@pytest.mark.parametrize("topic", [CREATE_KEYS, REGISTER[BY_CLAIM]])
+def test_a_vehicle_may_not_register_as_a_new_board_does(topic):
+    assert own(topic) is not None
+    assert refuse_subscribe(VAN, accepted(topic)) is not None
+
+
+def test_nothing_is_retained_on_provisioning_topics():
+    assert "retains nothing" in own(CREATE_FROM_CSR, retain=True)
+
+
+@pytest.mark.parametrize("client_id", ["", "x" * 129])
+def test_a_claim_needs_a_client_id_of_a_sensible_length(client_id):
+    assert refuse_connect(CLAIM, connect_as(client_id)) is not None
+
+
+def test_a_claim_may_use_any_client_id_and_leaves_no_will():
+    assert refuse_connect(CLAIM, connect_as("10000000a1b2c3d4")) is None
+    will = Publish("status/van-1", b"{}", qos=1, retain=True)
+    assert "last will" in refuse_connect(CLAIM, connect_as("x", will=will))
+
+
+def test_the_client_id_must_be_the_certificates_vehicle():
     connect = connect_as("van-2")
-    assert "'van-2'" in refuse_connect("van-1", connect)
-    assert refuse_connect("van-2", connect) is None
+    assert "'van-2'" in refuse_connect(VAN, connect)
+    assert refuse_connect(replace(VAN, name="van-2"), connect) is None
 
 
 @pytest.mark.parametrize(("keep_alive_s", "limit_s"), [(60, 90), (0, 1800), (65_535, 1800)])

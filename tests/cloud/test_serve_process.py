@@ -3,6 +3,7 @@
 import json
 import signal
 import socket
+import ssl
 import subprocess
 import time
 import urllib.request
@@ -242,3 +243,16 @@ def test_the_log_has_no_secrets_and_the_key_stays_where_it_is(data_dir):
         assert cloud.stop() == 0
     assert "PRIVATE" not in cloud.log.read_text()
     assert Path(folder / "key.pem").stat().st_mode & 0o077 == 0
+
+
+def test_the_server_s_certificate_says_the_names_that_vehicles_are_given(data_dir):
+    issue(data_dir, "van-1")
+    ca_file = data_dir / "pki/ca/certificate.pem"
+    with running_cloud(data_dir, "--name", "telemetry.example.com", "--name", "10.0.2.2") as cloud:
+        for name in ("telemetry.example.com", "10.0.2.2"):
+            context = ssl.create_default_context(cafile=ca_file)
+            with (
+                socket.create_connection(("127.0.0.1", cloud.port), timeout=20) as raw,
+                context.wrap_socket(raw, server_hostname=name) as connection,
+            ):
+                assert connection.getpeercert()

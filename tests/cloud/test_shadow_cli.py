@@ -7,8 +7,8 @@ import pytest
 from click.testing import CliRunner
 
 from cloud.cli import cli
+from cloud.cli.registry import opened_registry
 from cloud.cli.shadow_view import flat
-from cloud.clock import SystemClock
 from cloud.errors import ConfigError, ShadowError
 from cloud.stores.aws_shadows import aws_shadows
 from cloud.stores.sqlite import SqliteStores
@@ -184,11 +184,9 @@ def test_what_is_no_assignment_is_refused(command, words):
 
 
 def test_a_vehicle_without_a_certificate_is_a_mistyped_id(tmp_path):
-    from cloud.pki import Authority  # noqa: PLC0415  only here
-
-    SqliteStores.open(tmp_path).close()
-    now = SystemClock().utc()
-    Authority.open_or_create(tmp_path / "pki", now).issue("van-1", now)
+    with opened_registry(tmp_path, create=True) as here:
+        made = here.authority.issue("van-1", here.clock.utc())
+        here.registry.add_vehicle("van-1", made.certificate_pem)
     command = Command(None, "--data", tmp_path)
     done = command("set", "delivery.batch_s=1", vehicle="vna-1")
     assert "van-1" in done.exception.hint

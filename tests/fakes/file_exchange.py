@@ -11,10 +11,13 @@ from agent.transfer.client import Broker
 from agent.transport import Credentials
 from cloud.clock import SystemClock
 from cloud.file_store import FileStore
-from cloud.pki import IssuedCertificates
 from cloud.serve.file_server import file_server
 from cloud.serve.sockets import bind
 from cloud.serve.tls import server_context
+from cloud.stores.database import Database
+from cloud.stores.schema import MIGRATIONS
+from cloud.stores.sqlite import DATABASE_NAME
+from cloud.stores.sqlite_registry import SqliteRegistry
 from tests.fakes.one_machine import authority_in, identity
 
 
@@ -24,6 +27,8 @@ class RunningExchange:
     def __init__(self, folder):
         self.folder = folder
         self.authority = authority_in(folder / "pki")
+        self.database = Database(folder / DATABASE_NAME, MIGRATIONS, create=True)
+        self.registry = SqliteRegistry(self.database, SystemClock())
         self.files = FileStore(folder)
         self.jobs = set()
         listener = bind("127.0.0.1", 0, purpose="files", option="--files-port")
@@ -33,7 +38,7 @@ class RunningExchange:
             listener,
             server_context(self.authority.certificate_file, server_file),
             self.files,
-            IssuedCertificates(self.authority),
+            self.registry,
             lambda vehicle_id, job_id: (vehicle_id, job_id) in self.jobs,
         )
 
@@ -43,9 +48,11 @@ class RunningExchange:
 
     def __exit__(self, *_):
         self._server.stop()
+        self.database.close()
 
     def credentials(self, vehicle_id="van-1", **options):
-        folder = identity(self.authority, vehicle_id, self.folder / "ids" / vehicle_id, **options)
+        folder = self.folder / "ids" / vehicle_id
+        identity(self.authority, vehicle_id, folder, registry=self.registry, **options)
         return credentials_in(folder)
 
     def client(self, vehicle_id="van-1", **options):

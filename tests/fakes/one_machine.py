@@ -20,6 +20,10 @@ from cloud.serve.dispatcher import Dispatcher
 from cloud.serve.ingest import Ingest
 from cloud.serve.sockets import bind
 from cloud.serve.stream import Stream
+from cloud.stores.database import Database
+from cloud.stores.schema import MIGRATIONS
+from cloud.stores.sqlite import DATABASE_NAME
+from cloud.stores.sqlite_registry import SqliteRegistry
 from cloud.template import load_rules
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -44,10 +48,13 @@ def authority_in(folder):
     return Authority.open_or_create(folder, SystemClock().utc())
 
 
-def identity(authority, vehicle_id, folder, **options):
-    """Certificate files for a vehicle; the folder."""
+def identity(authority, vehicle_id, folder, *, registry=None, **options):
+    """Certificate files for a vehicle, in a registry or nowhere written down; the folder."""
     now = options.pop("now", None) or SystemClock().utc()
-    authority.issue(vehicle_id, now, **options).write_to(folder)
+    credentials = authority.issue(vehicle_id, now, **options)
+    credentials.write_to(folder)
+    if registry is not None:
+        registry.add_vehicle(vehicle_id, credentials.certificate_pem)
     return folder
 
 
@@ -139,6 +146,11 @@ class RunningBroker:
     def __init__(self, folder, **options):
         self.folder = folder
         self.authority = authority_in(folder / "pki")
+        self.database = Database(folder / DATABASE_NAME, MIGRATIONS, create=True)
+        self.registry = options.pop(
+            "registry", SqliteRegistry(self.database, options.get("clock", SystemClock()))
+        )
+        self.clock = options.pop("clock", SystemClock())
         self.stream = Stream(folder / "stream.db")
         self.rules = Dispatcher(load_rules(), DEAD_LETTERS)
         self.appender = options.pop("appender", self.stream)
@@ -156,9 +168,11 @@ class RunningBroker:
         self._thread.join(DEADLINE_S)
         assert not self._thread.is_alive()
         self.stream.close()
+        self.database.close()
 
     def identity(self, vehicle_id, **options):
-        return identity(self.authority, vehicle_id, self.folder / vehicle_id, **options)
+        folder = options.pop("folder", self.folder / vehicle_id)
+        return identity(self.authority, vehicle_id, folder, registry=self.registry, **options)
 
     def vehicle(self, vehicle_id="van-1", *, client_id=None, folder=None, **options):
         folder = folder or self.identity(vehicle_id)
@@ -175,14 +189,14 @@ class RunningBroker:
         return [json.loads(record.data) for record in self.records(stream)]
 
     async def _main(self):
-        clock = SystemClock()
+        clock = self.clock
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         ingest = Ingest(self.appender, self.rules.route, clock)
         ingest.start(self._loop)
         self.broker = Broker(
             ca_file=self.authority.certificate_file,
             server_file=self.authority.server_file([], clock.utc()),
-            revoked_file=self.authority.revoked_file,
+            registry=self.registry,
             ingest=ingest,
             clock=clock,
             **self._options,

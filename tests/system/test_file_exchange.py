@@ -102,7 +102,7 @@ def test_only_the_vehicle_that_has_the_job_may_send_its_file(exchange, bundle, j
 def test_a_revoked_certificate_and_one_of_another_cloud_get_nothing(exchange, tmp_path):
     url = artifact_of(exchange, tmp_path)
     client = exchange.client("van-1")
-    exchange.authority.revoke("van-1", SystemClock().utc())
+    exchange.registry.revoke("van-1")
     with pytest.raises(TransferError, match="403"):
         fetch(client, url, tmp_path / "package.deb")
     foreign = RunningExchange(tmp_path / "other").credentials("van-1")

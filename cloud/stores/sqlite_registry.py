@@ -1,0 +1,450 @@
+"""The registry of one machine: who may connect, as what, and which boards may register.
+
+Invariants:
+
+1. A certificate that is REVOKED never becomes anything else.
+2. Of a serial number one registration counts at any moment: a later one that the hook
+   allowed sets the earlier certificate INACTIVE in the same transaction.
+3. Every change that may end a connection raises ``revision`` in its own transaction.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from hashlib import sha256
+from typing import Any, Final
+
+from cryptography import x509
+
+from cloud.clock import Clock, from_milliseconds, milliseconds
+from cloud.errors import FleetError
+from cloud.pki.certificates import certificate_id_of, pem_of, serial_of
+from cloud.provisioning.ports import (
+    AllowedVehicle,
+    Certificate,
+    CertificateStatus,
+    Identity,
+    Origin,
+    Principal,
+    PrincipalKind,
+    Refusal,
+)
+from cloud.stores.database import Database
+from contract.provisioning import TOKEN_LIFE_S
+
+COLUMNS: Final = (
+    "certificate_id, status, origin, thing, claim_name, serial,"
+    " not_before_ms, not_after_ms, created_ms, connected_ms"
+)
+ALLOWED_COLUMNS: Final = (
+    "a.serial_number, a.vehicle_id, a.vehicle_type, max(a.blocked, ifnull(t.blocked, 0)),"
+    " a.certificate_id, a.registered_ms"
+    " FROM allow_list a LEFT JOIN things t ON t.vehicle_id = a.vehicle_id"
+)
+MAX_UNREGISTERED: Final = 1_000
+"""Certificates that one principal may have asked for and not registered."""
+_ADD: Final = """
+    INSERT INTO certificates (certificate_id, status, origin, thing, claim_name, serial,
+        not_before_ms, not_after_ms, created_ms, token_digest, token_expires_ms, requested_by, pem)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Ownership:
+    """A certificate that its owner proved by a token."""
+
+    certificate_id: str
+    pem: str
+    thing: str | None
+    registration: Mapping[str, Any] | None
+    """The request that was carried out with it; None while it is PENDING_ACTIVATION."""
+
+
+class SqliteRegistry:
+    """``Registrations``, ``Identities``, and what the broker and its service need."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    # --- who connects ----------------------------------------------------------------
+
+    def revision(self) -> int:
+        """Another number after each change that may end a connection."""
+        revision: int = self._database.read("SELECT revision FROM registry_revision")[0][0]
+        return revision
+
+    def principal(self, certificate_id: str) -> Principal | Refusal:
+        """Whom a certificate stands for, or why it does not count."""
+        rows = self._database.read(
+            "SELECT status, thing, claim_name, blocked FROM certificates"
+            " LEFT JOIN things ON vehicle_id = thing WHERE certificate_id = ?",
+            (certificate_id,),
+        )
+        if not rows:
+            return Refusal(f"its certificate {certificate_id} is not in the registry")
+        status, thing, claim_name, blocked = rows[0]
+        whose = f"of {thing or claim_name or 'nobody yet'}"
+        if status != CertificateStatus.ACTIVE:
+            word = _WORDS[CertificateStatus(status)]
+            return Refusal(f"its certificate {certificate_id} {whose} is {word}")
+        if claim_name is not None:
+            return Principal(PrincipalKind.CLAIM, claim_name, certificate_id)
+        if thing is None:
+            return Refusal(f"its certificate {certificate_id} belongs to no vehicle")
+        if blocked:
+            return Refusal(f"{thing} is blocked")
+        return Principal(PrincipalKind.VEHICLE, thing, certificate_id)
+
+    def vehicle_of(self, certificate_der: bytes) -> str | None:
+        """The vehicle that shows this certificate, as long as it counts."""
+        found = self.principal(sha256(certificate_der).hexdigest())
+        if isinstance(found, Principal) and found.kind is PrincipalKind.VEHICLE:
+            return found.name
+        return None
+
+    def is_thing(self, vehicle_id: str) -> bool:
+        """Whether a vehicle has this name, so that no claim may use it as its client id."""
+        return bool(self._database.read("SELECT 1 FROM things WHERE vehicle_id = ?", (vehicle_id,)))
+
+    def vehicle_ids(self) -> list[str]:
+        """Every vehicle that has, or had, a certificate."""
+        rows = self._database.read("SELECT vehicle_id FROM things ORDER BY vehicle_id")
+        return [vehicle_id for (vehicle_id,) in rows]
+
+    def connected(self, certificate_id: str) -> None:
+        """Write down that a certificate was used; only the first time counts."""
+        unused = "certificate_id = ? AND connected_ms IS NULL"
+        if self._database.read(f"SELECT 1 FROM certificates WHERE {unused}", (certificate_id,)):  # noqa: S608  a constant
+            with self._database.write() as connection:
+                connection.execute(
+                    f"UPDATE certificates SET connected_ms = ? WHERE {unused}",  # noqa: S608  a constant
+                    (self._now_ms(), certificate_id),
+                )
+
+    # --- new certificates ------------------------------------------------------------
+
+    def add_vehicle(self, vehicle_id: str, pem: bytes, vehicle_type: str = "") -> Certificate:
+        """An operator's certificate for a vehicle, ACTIVE at once."""
+        with self.change() as connection:
+            self._add_thing(connection, vehicle_id, vehicle_type, None)
+            return self._add(
+                connection, pem, CertificateStatus.ACTIVE, Origin.OPERATOR, thing=vehicle_id
+            )
+
+    def add_claim(self, name: str, pem: bytes) -> Certificate:
+        """A claim certificate, ACTIVE at once."""
+        with self.change() as connection:
+            return self._add(
+                connection, pem, CertificateStatus.ACTIVE, Origin.OPERATOR, claim_name=name
+            )
+
+    def take_over(self, certificate: x509.Certificate, vehicle_id: str, *, revoked: bool) -> None:
+        """A certificate that an earlier version kept on file; one that is there stays."""
+        status = CertificateStatus.REVOKED if revoked else CertificateStatus.ACTIVE
+        with self.change() as connection:
+            if self.certificate(certificate_id_of(certificate)) is None:
+                self._add_thing(connection, vehicle_id, "", None)
+                self._add(
+                    connection, pem_of(certificate), status, Origin.OPERATOR, thing=vehicle_id
+                )
+
+    def add_requested(self, pem: bytes, token: str, requested_by: Principal) -> Certificate | None:
+        """A certificate for a request, PENDING; None when the principal has too many of them."""
+        origin = Origin.BY_CLAIM if requested_by.kind is PrincipalKind.CLAIM else Origin.ROTATION
+        with self._database.write() as connection:
+            (count,) = connection.execute(
+                "SELECT count(*) FROM certificates"
+                " WHERE status = 'PENDING_ACTIVATION' AND requested_by = ?",
+                (requested_by.certificate_id,),
+            ).fetchone()
+            if count >= MAX_UNREGISTERED:
+                return None
+            return self._add(
+                connection,
+                pem,
+                CertificateStatus.PENDING_ACTIVATION,
+                origin,
+                token=token,
+                requested_by=requested_by.certificate_id,
+            )
+
+    def owned_by(self, token: str, requested_by: Principal) -> Ownership | None:
+        """The certificate that a token proves, for the principal that asked for it."""
+        rows = self._database.read(
+            "SELECT certificate_id, pem, thing, registration FROM certificates"
+            " WHERE token_digest = ? AND token_expires_ms > ? AND requested_by = ?"
+            " AND connected_ms IS NULL AND status IN ('PENDING_ACTIVATION', 'ACTIVE')",
+            (_digest(token), self._now_ms(), requested_by.certificate_id),
+        )
+        if not rows:
+            return None
+        certificate_id, pem, thing, registration = rows[0]
+        return Ownership(
+            certificate_id, pem, thing, None if registration is None else json.loads(registration)
+        )
+
+    def activate(
+        self,
+        owned: Ownership,
+        vehicle_id: str,
+        registration: Mapping[str, Any],
+        *,
+        vehicle_type: str | None = None,
+        serial_number: str | None = None,
+    ) -> bool:
+        """Tie a requested certificate to a vehicle and make it ACTIVE.
+
+        False, and nothing is changed, when it is not PENDING any more.
+        """
+        with self.change() as connection:
+            self._add_thing(connection, vehicle_id, vehicle_type, serial_number)
+            changed = connection.execute(
+                "UPDATE certificates SET status = 'ACTIVE', thing = ?, registration = ?"
+                " WHERE certificate_id = ? AND status = 'PENDING_ACTIVATION'",
+                (vehicle_id, json.dumps(registration), owned.certificate_id),
+            ).rowcount
+            return changed == 1
+
+    def remove_unregistered(self) -> int:
+        """Delete the certificates whose token has expired unused; how many."""
+        overdue = "status = 'PENDING_ACTIVATION' AND token_expires_ms <= ?"
+        now_ms = self._now_ms()
+        if not self._database.read(f"SELECT 1 FROM certificates WHERE {overdue}", (now_ms,)):  # noqa: S608  a constant
+            return 0
+        with self._database.write() as connection:
+            return connection.execute(
+                f"DELETE FROM certificates WHERE {overdue}",  # noqa: S608  a constant
+                (now_ms,),
+            ).rowcount
+
+    # --- Registrations ---------------------------------------------------------------
+
+    def find(self, serial_number: str) -> AllowedVehicle | None:
+        """See ``Registrations``."""
+        rows = self._database.read(
+            f"SELECT {ALLOWED_COLUMNS} WHERE a.serial_number = ?",
+            (serial_number,),
+        )
+        return allowed_vehicle(rows[0]) if rows else None
+
+    def has_connected(self, certificate_id: str) -> bool:
+        """See ``Registrations``; one that is gone was never used."""
+        return bool(
+            self._database.read(
+                "SELECT 1 FROM certificates WHERE certificate_id = ? AND connected_ms NOTNULL",
+                (certificate_id,),
+            )
+        )
+
+    def holds(self, vehicle_id: str, certificate_id: str) -> bool:
+        """See ``Registrations``."""
+        found = self.principal(certificate_id)
+        return (
+            isinstance(found, Principal)
+            and found.kind is PrincipalKind.VEHICLE
+            and found.name == vehicle_id
+        )
+
+    def register(self, found: AllowedVehicle, certificate_id: str) -> bool:
+        """See ``Registrations``."""
+        with self.change() as connection:
+            changed = connection.execute(
+                "UPDATE allow_list SET certificate_id = ?, registered_ms = ?"
+                " WHERE serial_number = ? AND vehicle_id = ? AND blocked = 0"
+                " AND certificate_id IS ?",
+                (
+                    *(certificate_id, self._now_ms()),
+                    *(found.serial_number, found.vehicle_id, found.certificate_id),
+                ),
+            ).rowcount
+            if changed and found.certificate_id not in {None, certificate_id}:
+                set_status(connection, [str(found.certificate_id)], CertificateStatus.INACTIVE)
+            return changed == 1
+
+    # --- Identities ------------------------------------------------------------------
+
+    def identities(self, vehicle_id: str) -> Sequence[Identity]:
+        """See ``Identities``."""
+        rows = self._database.read(
+            "SELECT certificate_id, created_ms, origin FROM certificates"
+            " WHERE thing = ? AND status IN ('ACTIVE', 'PENDING_ACTIVATION')",
+            (vehicle_id,),
+        )
+        return [
+            Identity(one, from_milliseconds(created_ms), origin != Origin.OPERATOR)
+            for one, created_ms, origin in rows
+        ]
+
+    def retire(self, vehicle_id: str, certificate_ids: Iterable[str]) -> None:
+        """See ``Identities``."""
+        with self.change() as connection:
+            set_status(connection, certificate_ids, CertificateStatus.INACTIVE, thing=vehicle_id)
+
+    def revoke(self, vehicle_or_serial: str) -> list[Certificate]:
+        """Revoke one certificate of a vehicle, or all of them, for good; those.
+
+        Raises:
+            FleetError: there is none.
+        """
+        hit = self.certificates(
+            "thing = ?1 OR (thing NOTNULL AND (serial = ?1 OR certificate_id = ?1))",
+            (vehicle_or_serial,),
+        )
+        if not hit:
+            raise FleetError(
+                f"there is no certificate of {vehicle_or_serial!r}",
+                hint="milepost-cloud certs list shows vehicles and serial numbers",
+            )
+        with self.change() as connection:
+            ids = [one.certificate_id for one in hit]
+            set_status(connection, ids, CertificateStatus.REVOKED)
+        return hit
+
+    # --- what the operator's side shares ---------------------------------------------
+
+    def certificate(self, certificate_id: str) -> Certificate | None:
+        """One certificate."""
+        found = self.certificates("certificate_id = ?", (certificate_id,))
+        return found[0] if found else None
+
+    def certificates(self, where: str, parameters: Sequence[Any] = ()) -> list[Certificate]:
+        """Those that a condition holds for, the latest first."""
+        rows = self._database.read(
+            f"SELECT {COLUMNS} FROM certificates WHERE {where}"  # noqa: S608  this package's own
+            " ORDER BY created_ms DESC, certificate_id",
+            parameters,
+        )
+        return [_certificate(row) for row in rows]
+
+    @contextmanager
+    def change(self) -> Iterator[sqlite3.Connection]:
+        """A transaction that may end connections."""
+        with self._database.write() as connection:
+            yield connection
+            connection.execute("UPDATE registry_revision SET revision = revision + 1")
+
+    # ---------------------------------------------------------------------------------
+
+    def _add(
+        self,
+        connection: sqlite3.Connection,
+        pem: bytes,
+        status: CertificateStatus,
+        origin: Origin,
+        *,
+        thing: str | None = None,
+        claim_name: str | None = None,
+        token: str | None = None,
+        requested_by: str | None = None,
+    ) -> Certificate:
+        parsed = x509.load_pem_x509_certificate(pem)
+        now = self._clock.utc()
+        made = Certificate(
+            certificate_id=certificate_id_of(parsed),
+            status=status,
+            origin=origin,
+            thing=thing,
+            claim_name=claim_name,
+            serial=serial_of(parsed),
+            not_before=parsed.not_valid_before_utc,
+            not_after=parsed.not_valid_after_utc,
+            created_at=now,
+            connected_at=None,
+        )
+        expires = now + timedelta(seconds=TOKEN_LIFE_S)
+        connection.execute(
+            _ADD,
+            (
+                *(made.certificate_id, status.value, origin.value, thing, claim_name, made.serial),
+                *map(milliseconds, (made.not_before, made.not_after, now)),
+                *((_digest(token), milliseconds(expires)) if token else (None, None)),
+                *(requested_by, pem.decode()),
+            ),
+        )
+        return made
+
+    def _add_thing(
+        self,
+        connection: sqlite3.Connection,
+        vehicle_id: str,
+        vehicle_type: str | None,
+        serial_number: str | None,
+    ) -> None:
+        connection.execute(
+            "INSERT INTO things (vehicle_id, vehicle_type, serial_number, created_ms)"
+            " VALUES (?1, ifnull(?2, ''), ?3, ?4) ON CONFLICT (vehicle_id) DO UPDATE SET"
+            " vehicle_type = ifnull(nullif(?2, ''), vehicle_type),"
+            " serial_number = ifnull(?3, serial_number)",
+            (vehicle_id, vehicle_type, serial_number, self._now_ms()),
+        )
+
+    def _now_ms(self) -> int:
+        return milliseconds(self._clock.utc())
+
+
+def set_status(
+    connection: sqlite3.Connection,
+    certificate_ids: Iterable[str],
+    status: CertificateStatus,
+    *,
+    thing: str | None = None,
+) -> None:
+    """Change the status of certificates; one that is REVOKED stays so."""
+    connection.executemany(
+        "UPDATE certificates SET status = ?1 WHERE certificate_id = ?2 AND status <> 'REVOKED'"
+        " AND (?3 IS NULL OR thing = ?3)",
+        [(status.value, one, thing) for one in certificate_ids],
+    )
+
+
+def allowed_vehicle(row: Sequence[Any]) -> AllowedVehicle:
+    """A row of ``ALLOWED_COLUMNS``."""
+    serial_number, vehicle_id, vehicle_type, blocked, certificate_id, registered_ms = row
+    return AllowedVehicle(
+        serial_number,
+        vehicle_id,
+        vehicle_type,
+        bool(blocked),
+        certificate_id,
+        None if registered_ms is None else from_milliseconds(registered_ms),
+    )
+
+
+_WORDS: Final = {
+    CertificateStatus.PENDING_ACTIVATION: "not registered yet",
+    CertificateStatus.INACTIVE: "not active",
+    CertificateStatus.REVOKED: "revoked",
+}
+
+
+def _certificate(row: Sequence[Any]) -> Certificate:
+    certificate_id, status, origin, thing, claim_name, serial, *moments = row
+    not_before, not_after, created_at, connected_at = (
+        None if value_ms is None else from_milliseconds(value_ms) for value_ms in moments
+    )
+    assert not_before is not None  # noqa: S101  the schema says NOT NULL
+    assert not_after is not None  # noqa: S101  likewise
+    assert created_at is not None  # noqa: S101  likewise
+    return Certificate(
+        certificate_id,
+        CertificateStatus(status),
+        Origin(origin),
+        thing,
+        claim_name,
+        serial,
+        not_before,
+        not_after,
+        created_at,
+        connected_at,
+    )
+
+
+def _digest(token: str) -> str:
+    return sha256(token.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,0 +1,463 @@
+"""Provisioning by claim and rotation against the embedded broker, over real MQTT."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+
+from cloud.clock import SystemClock
+from cloud.pki import certificate_id_of
+from cloud.provisioning.ports import AllowedVehicle, CertificateStatus
+from cloud.serve.provisioning_service import ProvisioningService
+from cloud.stores.sqlite_fleet import SqliteFleet
+from contract.provisioning import (
+    BY_CLAIM,
+    CREATE_FROM_CSR,
+    CREATE_KEYS,
+    ROTATION,
+    TOKEN_LIFE_S,
+    ProvisioningTopics,
+    accepted,
+)
+from tests.fakes.one_machine import RunningBroker, Vehicle, sample_json, wait_until
+from tests.fakes.provisioning import REGISTER, Asker, csr_of, new_key, write_identity
+
+ROTATE = ProvisioningTopics(ROTATION).register
+
+
+class ShiftedClock(SystemClock):
+    """The machine's time and a bit, so that an hour need not be waited for."""
+
+    ahead = timedelta()
+
+    def utc(self):
+        return super().utc() + self.ahead
+
+
+class Cloud(RunningBroker):
+    """A broker with the provisioning service, and its operator."""
+
+    def __init__(self, folder):
+        self.shifted = ShiftedClock()
+        super().__init__(folder, clock=self.shifted, private_services=[])
+        self._options["private_services"] = [
+            ProvisioningService(self.authority, self.registry, self.shifted)
+        ]
+        self.fleet = SqliteFleet(self.database, self.registry, self.authority, self.shifted)
+
+    def allow(self, serial_number, vehicle_id, vehicle_type="van"):
+        self.fleet.allow([AllowedVehicle(serial_number, vehicle_id, vehicle_type)])
+
+    def claim_folder(self, name="claim"):
+        folder = self.folder / f"claim-{name}"
+        if not folder.exists():
+            self.fleet.create_claim(name, 30).credentials.write_to(folder)
+        return folder
+
+    def board(self, client_id="board-1", claim="claim"):
+        return Vehicle(self.port, self.claim_folder(claim), client_id)
+
+    def identity_of(self, answer, key, name):
+        ca_pem = self.authority.certificate_file.read_bytes()
+        return write_identity(self.folder / name, ca_pem, answer["certificatePem"], key)
+
+    def status(self, answer):
+        found = self.registry.certificate(answer["certificateId"])
+        return found.status if found else None
+
+    def provisioned(self, serial_number="S1", vehicle_id="van-1"):
+        """A vehicle that went through all of it: its folder and its certificate's answer."""
+        self.allow(serial_number, vehicle_id)
+        key = new_key()
+        with self.board(f"board-{serial_number}") as board:
+            assert board.connect()
+            asker = Asker(board)
+            answer = asker.certificate(key)
+            fine, registered = asker.register(answer["certificateOwnershipToken"], serial_number)
+            assert fine, registered
+        return self.identity_of(answer, key, vehicle_id), answer
+
+
+@pytest.fixture
+def cloud(tmp_path):
+    with Cloud(tmp_path) as running:
+        yield running
+
+
+def is_refused(cloud, folder, client_id):
+    with Vehicle(cloud.port, folder, client_id) as client:
+        return not client.connect()
+
+
+def test_a_board_becomes_a_vehicle_and_delivers(cloud):
+    cloud.allow("10000000a1b2c3d4", "van-1")
+    key = new_key()
+    with cloud.board() as board:
+        assert board.connect()
+        asker = Asker(board)
+        answer = asker.certificate(key)
+        assert set(answer) == {"certificateOwnershipToken", "certificateId", "certificatePem"}
+        certificate = x509.load_pem_x509_certificate(answer["certificatePem"].encode())
+        assert certificate_id_of(certificate) == answer["certificateId"]
+        assert cloud.status(answer) is CertificateStatus.PENDING_ACTIVATION
+        fine, registered = asker.register(
+            answer["certificateOwnershipToken"], "10000000a1b2c3d4", MacAddress="dc:a6:32:01:02:03"
+        )
+        assert fine
+        assert registered == {"thingName": "van-1", "deviceConfiguration": {}}
+    assert cloud.status(answer) is CertificateStatus.ACTIVE
+    vehicle = cloud.fleet.describe("van-1")
+    assert (vehicle.vehicle_type, vehicle.serial_number) == ("van", "10000000a1b2c3d4")
+    with Vehicle(cloud.port, cloud.identity_of(answer, key, "van-1"), "van-1") as van:
+        assert van.connect()
+        van.publish_acked("telemetry/van-1", sample_json())
+
+
+def test_keys_made_by_the_cloud_work_too_and_are_kept_nowhere(cloud):
+    cloud.allow("S1", "van-1")
+    with cloud.board() as board:
+        assert board.connect()
+        asker = Asker(board)
+        fine, answer = asker.ask(CREATE_KEYS, "")
+        assert fine
+        assert asker.register(answer["certificateOwnershipToken"], "S1")[0]
+    key = serialization.load_pem_private_key(answer["privateKey"].encode(), None)
+    with Vehicle(cloud.port, cloud.identity_of(answer, key, "van-1"), "van-1") as van:
+        assert van.connect()
+    secret = answer["privateKey"].splitlines()[1].encode()
+    for path in cloud.folder.glob("*.db*"):
+        assert secret not in path.read_bytes()
+
+
+def test_a_certificate_that_is_not_registered_does_not_connect(cloud, caplog):
+    key = new_key()
+    with cloud.board() as board:
+        assert board.connect()
+        answer = Asker(board).certificate(key)
+    assert is_refused(cloud, cloud.identity_of(answer, key, "early"), "van-1")
+    wait_until(lambda: "not registered yet" in caplog.text, "the reason")
+
+
+@pytest.mark.parametrize(
+    ("serial_number", "reason"),
+    [("S2", "not on the allow list"), (None, "no SerialNumber"), ("S3", "is blocked")],
+)
+def test_a_board_that_is_not_allowed_is_told_so_and_the_operator_why(
+    cloud, serial_number, reason, caplog
+):
+    cloud.allow("S1", "van-1")
+    cloud.allow("S3", "van-3")
+    cloud.fleet.block("van-3")
+    with cloud.board() as board:
+        assert board.connect()
+        asker = Asker(board)
+        answer = asker.certificate()
+        fine, error = asker.register(answer["certificateOwnershipToken"], serial_number)
+    assert not fine
+    assert (error["statusCode"], error["errorCode"]) == (403, "AccessDenied")
+    assert error["errorMessage"]
+    assert reason in caplog.text
+    assert cloud.status(answer) is CertificateStatus.PENDING_ACTIVATION
+
+
+def test_a_serial_number_registers_once(cloud, caplog):
+    folder, first = cloud.provisioned()
+    with Vehicle(cloud.port, folder, "van-1") as van:
+        assert van.connect()
+        with cloud.board("thief") as thief:
+            assert thief.connect()
+            asker = Asker(thief)
+            fine, error = asker.register(asker.certificate()["certificateOwnershipToken"], "S1")
+        assert not fine
+        assert error["errorCode"] == "AccessDenied"
+        assert "is registered as van-1" in caplog.text
+        van.publish_acked("telemetry/van-1", sample_json())
+    assert cloud.status(first) is CertificateStatus.ACTIVE
+
+
+def test_a_board_whose_answer_was_lost_registers_again_and_the_first_certificate_retires(cloud):
+    folder, first = cloud.provisioned()
+    key = new_key()
+    with cloud.board() as board:
+        assert board.connect()
+        asker = Asker(board)
+        second = asker.certificate(key)
+        assert asker.register(second["certificateOwnershipToken"], "S1")[0]
+    assert cloud.status(first) is CertificateStatus.INACTIVE
+    assert is_refused(cloud, folder, "van-1")
+    with Vehicle(cloud.port, cloud.identity_of(second, key, "again"), "van-1") as van:
+        assert van.connect()
+
+
+def test_the_same_registration_again_gets_the_same_answer_until_the_certificate_is_used(cloud):
+    cloud.allow("S1", "van-1")
+    key = new_key()
+    with cloud.board() as board:
+        assert board.connect()
+        asker = Asker(board)
+        answer = asker.certificate(key)
+        token = answer["certificateOwnershipToken"]
+        assert asker.register(token, "S1") == asker.register(token, "S1")
+        with Vehicle(cloud.port, cloud.identity_of(answer, key, "van-1"), "van-1") as van:
+            assert van.connect()
+        fine, error = asker.register(token, "S1")
+    assert not fine
+    assert error["errorCode"] == "InvalidCertificateOwnershipToken"
+
+
+def test_a_token_that_was_spent_is_no_good_for_another_serial_number(cloud):
+    cloud.allow("S1", "van-1")
+    cloud.allow("S2", "van-2")
+    with cloud.board() as board:
+        assert board.connect()
+        asker = Asker(board)
+        answer = asker.certificate()
+        assert asker.register(answer["certificateOwnershipToken"], "S1")[0]
+        fine, error = asker.register(answer["certificateOwnershipToken"], "S2")
+    assert not fine
+    assert error["errorCode"] == "InvalidCertificateOwnershipToken"
+    assert [one.certificate_id is None for one in cloud.fleet.allowed()] == [False, True]
+
+
+def test_another_claims_token_is_no_good(cloud):
+    cloud.allow("S1", "van-1")
+    with cloud.board("one", "first") as board, cloud.board("two", "second") as other:
+        assert board.connect()
+        assert other.connect()
+        token = Asker(board).certificate()["certificateOwnershipToken"]
+        fine, error = Asker(other).register(token, "S1")
+        assert not fine
+        assert error["errorCode"] == "InvalidCertificateOwnershipToken"
+        assert Asker(board).register(token, "S1")[0]
+
+
+def test_a_token_lives_an_hour_and_its_certificate_goes_with_it(cloud):
+    cloud.allow("S1", "van-1")
+    with cloud.board() as board:
+        assert board.connect()
+        asker = Asker(board)
+        answer = asker.certificate()
+        cloud.shifted.ahead = timedelta(seconds=TOKEN_LIFE_S - 60)
+        assert cloud.registry.remove_unregistered() == 0
+        cloud.shifted.ahead = timedelta(seconds=TOKEN_LIFE_S + 1)
+        fine, error = asker.register(answer["certificateOwnershipToken"], "S1")
+        assert not fine
+        assert error["errorCode"] == "InvalidCertificateOwnershipToken"
+        assert cloud.registry.remove_unregistered() == 1
+        assert cloud.status(answer) is None
+        later = asker.certificate()
+        assert asker.register(later["certificateOwnershipToken"], "S1")[0]
+
+
+@pytest.mark.parametrize("token", ["", "x", "A" * 5000, 7, None])
+def test_a_token_out_of_nowhere_is_refused(cloud, token):
+    cloud.allow("S1", "van-1")
+    with cloud.board() as board:
+        assert board.connect()
+        fine, error = Asker(board).register(token, "S1")
+    assert not fine
+    assert error["statusCode"] == 400
+    assert cloud.fleet.vehicles() == []
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"not json",
+        b"[]",
+        b"[" * 50_000,
+        b"\xff\xfe",
+        b'{"certificateSigningRequest": 7}',
+        b'{"certificateSigningRequest": ""}',
+        b'{"certificateSigningRequest": "\\ud800"}',
+        json.dumps({"certificateSigningRequest": "x" * 100_000}).encode(),
+        json.dumps({"certificateSigningRequest": "-----BEGIN CERTIFICATE-----"}).encode(),
+    ],
+)
+def test_what_is_no_signing_request_is_rejected_and_the_next_one_is_served(cloud, payload):
+    with cloud.board() as board:
+        assert board.connect()
+        asker = Asker(board)
+        fine, error = asker.ask(CREATE_FROM_CSR, payload)
+        assert not fine
+        assert set(error) == {"statusCode", "errorCode", "errorMessage"}
+        assert error["statusCode"] == 400
+        assert asker.certificate()
+
+
+def test_answers_go_to_the_one_that_asked_alone(cloud):
+    with cloud.board("one") as board, cloud.board("two") as other:
+        assert board.connect()
+        assert other.connect()
+        assert other.subscribe(accepted(CREATE_FROM_CSR)) == [1]
+        Asker(board).certificate()
+        Asker(other).ask(CREATE_KEYS, "{}")  # so whatever went to it before has arrived
+        assert [one.topic for one in other.received] == [accepted(CREATE_KEYS)]
+
+
+def test_who_has_not_subscribed_is_told_nothing(cloud):
+    with cloud.board() as board:
+        assert board.connect()
+        request = json.dumps({"certificateSigningRequest": csr_of(new_key())})
+        board.publish_acked(CREATE_FROM_CSR, request)
+        Asker(board).ask(CREATE_KEYS, "{}")
+        assert [one.topic for one in board.received] == [accepted(CREATE_KEYS)]
+
+
+@pytest.mark.parametrize(
+    "topic", ["telemetry/van-1", "status/board-1", ROTATE, "$aws/things/van-1/jobs/get"]
+)
+def test_a_claim_certificate_does_nothing_but_provision(cloud, topic, caplog):
+    with cloud.board() as board:
+        assert board.connect()
+        board.publish(topic, sample_json())
+        assert board.disconnected.wait(10)
+    assert "none that a claim certificate may use" in caplog.text
+    assert cloud.records() == []
+
+
+def test_a_claim_cannot_take_the_place_of_a_vehicle(cloud, caplog):
+    folder, _ = cloud.provisioned()
+    with Vehicle(cloud.port, folder, "van-1") as van:
+        assert van.connect()
+        with cloud.board("van-1") as thief:
+            assert not thief.connect()
+        van.publish_acked("telemetry/van-1", sample_json())
+    assert "is a vehicle's" in caplog.text
+
+
+def test_revoking_a_claim_ends_its_connections_and_leaves_the_vehicles(cloud):
+    folder, _ = cloud.provisioned()
+    with cloud.board() as board, Vehicle(cloud.port, folder, "van-1") as van:
+        assert board.connect()
+        assert van.connect()
+        cloud.fleet.revoke_claim("claim")
+        assert board.disconnected.wait(10)
+        assert is_refused(cloud, cloud.claim_folder(), "board-2")
+        van.publish_acked("telemetry/van-1", sample_json())
+
+
+def test_a_vehicle_that_is_blocked_is_cut_off_within_seconds_and_let_in_again(cloud, caplog):
+    folder, _ = cloud.provisioned()
+    with Vehicle(cloud.port, folder, "van-1") as van:
+        assert van.connect()
+        cloud.fleet.block("van-1")
+        assert van.disconnected.wait(10)
+    assert is_refused(cloud, folder, "van-1")
+    wait_until(lambda: "van-1 is blocked" in caplog.text, "the reason")
+    cloud.fleet.unblock("van-1")
+    with Vehicle(cloud.port, folder, "van-1") as van:
+        assert van.connect()
+
+
+def test_a_vehicle_that_is_blocked_between_its_two_requests_is_not_registered(cloud):
+    cloud.allow("S1", "van-1")
+    with cloud.board() as board:
+        assert board.connect()
+        asker = Asker(board)
+        answer = asker.certificate()
+        cloud.fleet.block("van-1")
+        fine, error = asker.register(answer["certificateOwnershipToken"], "S1")
+    assert not fine
+    assert error["errorCode"] == "AccessDenied"
+    assert cloud.status(answer) is CertificateStatus.PENDING_ACTIVATION
+
+
+def test_a_vehicle_gets_its_next_certificate_on_its_own_connection(cloud):
+    folder, first = cloud.provisioned()
+    key = new_key()
+    with Vehicle(cloud.port, folder, "van-1") as van:
+        assert van.connect()
+        asker = Asker(van)
+        answer = asker.certificate(key)
+        fine, registered = asker.register(
+            answer["certificateOwnershipToken"], topic=ROTATE, ThingName="van-1"
+        )
+        assert fine, registered
+        assert registered["thingName"] == "van-1"
+        assert cloud.status(first) is cloud.status(answer) is CertificateStatus.ACTIVE
+        van.publish_acked("telemetry/van-1", sample_json())
+    with Vehicle(cloud.port, cloud.identity_of(answer, key, "next"), "van-1") as van:
+        assert van.connect()
+
+
+def test_a_vehicle_gets_no_certificate_of_another(cloud):
+    folder, _ = cloud.provisioned()
+    cloud.provisioned("S2", "van-2")
+    with Vehicle(cloud.port, folder, "van-1") as van:
+        assert van.connect()
+        asker = Asker(van)
+        token = asker.certificate()["certificateOwnershipToken"]
+        for name in ("van-2", "van-3", ""):
+            fine, error = asker.register(token, topic=ROTATE, ThingName=name)
+            assert not fine
+            assert error["errorCode"] == "AccessDenied"
+    assert len(cloud.fleet.describe("van-2").certificates) == 1
+
+
+def test_a_vehicle_cannot_register_by_claim(cloud):
+    folder, _ = cloud.provisioned()
+    cloud.allow("S9", "van-9")
+    with Vehicle(cloud.port, folder, "van-1") as van:
+        assert van.connect()
+        van.publish(REGISTER, "{}")
+        assert van.disconnected.wait(10)
+
+
+def test_many_boards_at_once_become_as_many_vehicles(cloud):
+    count = 24
+    for number in range(count):
+        cloud.allow(f"S{number}", f"van-{number}")
+    cloud.claim_folder()
+
+    def provision(number):
+        key = new_key()
+        with cloud.board(f"board-{number}") as board:
+            assert board.connect()
+            asker = Asker(board)
+            answer = asker.certificate(key)
+            fine, registered = asker.register(answer["certificateOwnershipToken"], f"S{number}")
+            assert fine, registered
+            return registered["thingName"]
+
+    with ThreadPoolExecutor(8) as pool:
+        names = list(pool.map(provision, range(count)))
+    assert names == [f"van-{number}" for number in range(count)]
+    assert len(cloud.fleet.vehicles()) == count
+
+
+def test_of_two_boards_with_one_serial_number_at_most_one_certificate_stays_active(cloud):
+    cloud.allow("S1", "van-1")
+    cloud.claim_folder()
+
+    def provision(number):
+        with cloud.board(f"board-{number}") as board:
+            assert board.connect()
+            asker = Asker(board)
+            return asker.register(asker.certificate()["certificateOwnershipToken"], "S1")[0]
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(provision, range(4)))
+    active = [
+        one
+        for one in cloud.fleet.describe("van-1").certificates
+        if one.status is CertificateStatus.ACTIVE
+    ]
+    assert len(active) == 1
+
+
+def test_one_connection_asks_ten_things_at_once_and_no_more(cloud):
+    with cloud.board() as board:
+        assert board.connect()
+        topic = ProvisioningTopics(BY_CLAIM).register
+        for end in ("accepted", "rejected"):
+            board.subscribe(f"{topic}/{end}")
+        for _ in range(60):
+            board.publish(topic, "{}")
+        wait_until(lambda: len(board.received) == 60, "sixty answers")
+        codes = {json.loads(one.payload)["errorCode"] for one in board.received}
+        assert codes <= {"InvalidPayload", "ThrottlingException"}

@@ -26,6 +26,7 @@ class LazyGroup(click.Group):
     """Loads the commands of other modules only when they are asked for."""
 
     _elsewhere: Final = {
+        "board": "agent.board.cli",
         "doctor": "agent.doctor.cli",
         "init": "agent.preset_cli",
         "outbox": "agent.outbox_cli",

@@ -1,0 +1,86 @@
+"""The commands as an installer types them, on a card in a reader."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.fakes.board_root import make_root, tree
+
+
+@pytest.fixture
+def root(tmp_path):
+    return make_root(tmp_path / "root")
+
+
+def board(root, *words, code=0):
+    done = subprocess.run(
+        [sys.executable, "-m", "agent", "board", *words, "--root", root],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+    assert done.returncode == code, done
+    return done.stdout + done.stderr
+
+
+def test_apply_shows_writes_and_undo_takes_back(root):
+    before = tree(root)
+    shown = board(root, "apply", "--board", "pi4", "--hat", "mcp2515", "--bitrate", "500k", "--yes")
+    assert "+dtoverlay=mcp2515-can0,oscillator=16000000,interrupt=25" in shown
+    assert "-console=serial0,115200 console=tty1" in shown
+    assert "Done." in shown
+    assert "Everything stands as wanted" in board(root, "apply", "--yes")
+    assert "Everything stands as wanted" in board(root, "diff")
+    assert "Applied here: --board pi4 --hat mcp2515" in board(root, "list")
+    board(root, "undo", "--yes")
+    assert tree(root) == before
+    assert "Nothing is applied here" in board(root, "undo", "--yes")
+
+
+def test_options_that_are_not_given_stay(root):
+    board(root, "apply", "--board", "pi4", "--hat", "mcp2515", "--pps-gpio", "18", "--yes")
+    shown = board(root, "apply", "--bitrate", "250k", "--yes")
+    assert "As asked for: --board pi4 --hat mcp2515 --bitrate 250000 --pps-gpio 18" in shown
+    assert "+BITRATE=250000" in shown
+    assert "overlay" not in shown
+    shown = board(root, "apply", "--pps-gpio", "none", "--yes")
+    assert "-dtoverlay=pps-gpio,gpiopin=18" in shown
+
+
+def test_nothing_is_written_unless_somebody_says_yes(root):
+    before = tree(root)
+    told = board(root, "apply", "--board", "pi4", code=1)
+    assert "--yes" in told
+    assert tree(root) == before
+
+
+def test_diff_tells_by_its_exit_code(root):
+    board(root, "diff", "--board", "pi4", code=1)
+    board(root, "apply", "--board", "pi4", "--yes")
+    board(root, "diff")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ((), "--board"),
+        (("--board", "pi9"), "did you mean"),
+        (("--board", "pi4", "--bitrate", "fast"), "no rate"),
+        (("--board", "pi4", "--bitrate", "9M"), "--bitrate: Input should be less"),
+        (("--board", "pi4", "--pps-gpio", "pin7"), "no GPIO"),
+        (("--board", "pi4", "--pps-gpio", "14"), "GPIO 14 would be used twice"),
+        (("--board", "pi4", "--boot", "."), "no config.txt"),
+    ],
+)
+def test_wrong_usage_says_what_to_do(root, words, says):
+    assert says in board(root, "apply", *words, "--yes", code=2)
+
+
+@pytest.mark.parametrize("command", ["apply", "diff", "undo", "list"])
+def test_every_command_has_help_with_an_example(root, command):
+    shown = board(root, command, "--help")
+    assert "Example" in shown
+    assert f"milepost-agent board {command}" in shown

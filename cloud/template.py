@@ -1,4 +1,4 @@
-"""What the one-machine mode takes from ``cloud/template.yaml``: rules and consumers.
+"""What the one-machine mode takes from ``cloud/template.yaml``: rules and functions.
 
 The template stays the single place that says which rule, stream, table and function are
 tied together. Parameters have their default values here; ``!Ref`` to a resource becomes
@@ -57,7 +57,14 @@ class SqsAction:
     queue: str
 
 
-Action = KinesisAction | DynamoDbV2Action | SqsAction
+@dataclass(frozen=True, slots=True)
+class LambdaAction:
+    """Call a function with the outgoing payload as its event; ``function`` is its logical id."""
+
+    function: str
+
+
+Action = KinesisAction | DynamoDbV2Action | SqsAction | LambdaAction
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +99,21 @@ class Consumer:
     max_retries: int
     bisect_on_error: bool
     reports_item_failures: bool
+    on_failure: str
+    environment: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class RuleFunction:
+    """A function that a rule's ``LambdaAction`` calls.
+
+    ``on_failure`` is the logical id of the queue for events that it failed on to the end.
+    """
+
+    name: str
+    handler: str
+    logical_id: str
+    max_retries: int
     on_failure: str
     environment: frozenset[str]
 
@@ -141,7 +163,30 @@ def load_consumers(path: Path = TEMPLATE_PATH) -> tuple[Consumer, ...]:
     Raises:
         ConfigError: as above.
     """
-    return tuple(_read(path, "AWS::Serverless::Function", _consumer))
+    found = _read(path, "AWS::Serverless::Function", _consumer)
+    return tuple(one for one in found if one is not None)
+
+
+def load_rule_functions(path: Path = TEMPLATE_PATH) -> tuple[RuleFunction, ...]:
+    """The functions that rules call, in the template's order.
+
+    Raises:
+        ConfigError: as above, and a rule calls what the template does not have.
+    """
+    called = {
+        action.function
+        for rule in load_rules(path)
+        for action in rule.actions
+        if isinstance(action, LambdaAction)
+    }
+    found = _read(path, "AWS::Serverless::Function", _rule_function)
+    functions = tuple(one for one in found if one is not None and one.logical_id in called)
+    if missing := called - {one.logical_id for one in functions}:
+        raise ConfigError(
+            f"{path}: a rule calls {', '.join(sorted(missing))}, which has no EventInvokeConfig",
+            hint=_HINT,
+        )
+    return functions
 
 
 def _read(path: Path, kind: str, make: Any) -> list[Any]:
@@ -155,14 +200,14 @@ def _read(path: Path, kind: str, make: Any) -> list[Any]:
         if resource.get("Type") != kind:
             continue
         try:
-            made.append(make(resource["Properties"], parameters))
+            made.append(make(logical_id, resource["Properties"], parameters))
         except (KeyError, TypeError, ValueError) as error:
             reason = f"lacks {error}" if isinstance(error, KeyError) else str(error)
             raise ConfigError(f"{path}: {logical_id}: {reason}", hint=_HINT) from error
     return made
 
 
-def _rule(properties: Mapping[str, Node], parameters: Mapping[str, str]) -> TopicRule:
+def _rule(_name: str, properties: Mapping[str, Node], parameters: Mapping[str, str]) -> TopicRule:
     payload = properties["TopicRulePayload"]
     if payload.get("AwsIotSqlVersion") != SQL_VERSION:
         raise ValueError(f"AwsIotSqlVersion is not {SQL_VERSION}")
@@ -187,10 +232,16 @@ def _action(node: Mapping[str, Node], rule: Rule, parameters: Mapping[str, str])
             return DynamoDbV2Action(_logical_id(action["PutItem"]["TableName"]))
         case {"Sqs": action} if action.get("UseBase64") is False:
             return SqsAction(_logical_id(action["QueueUrl"]))
+        case {"Lambda": action}:
+            return LambdaAction(_logical_id(action["FunctionArn"]))
     raise ValueError(f"an action of an unknown kind: {', '.join(node)}")
 
 
-def _consumer(properties: Mapping[str, Node], _parameters: Mapping[str, str]) -> Consumer:
+def _consumer(
+    _name: str, properties: Mapping[str, Node], _parameters: Mapping[str, str]
+) -> Consumer | None:
+    if "Events" not in properties:
+        return None  # no stream calls it
     events = [event for event in properties["Events"].values() if event["Type"] == "Kinesis"]
     if len(events) != 1:
         raise ValueError(f"has {len(events)} Kinesis events; one is expected")
@@ -206,6 +257,23 @@ def _consumer(properties: Mapping[str, Node], _parameters: Mapping[str, str]) ->
         bisect_on_error=mapping["BisectBatchOnFunctionError"] is True,
         reports_item_failures="ReportBatchItemFailures" in mapping["FunctionResponseTypes"],
         on_failure=_logical_id(mapping["DestinationConfig"]["OnFailure"]["Destination"]),
+        environment=frozenset(properties["Environment"]["Variables"]),
+    )
+
+
+def _rule_function(
+    logical_id: str, properties: Mapping[str, Node], _parameters: Mapping[str, str]
+) -> RuleFunction | None:
+    invoke = properties.get("EventInvokeConfig")
+    if invoke is None:
+        return None
+    handler = properties["Handler"]
+    return RuleFunction(
+        name=handler.split(".")[-2],
+        handler=handler,
+        logical_id=logical_id,
+        max_retries=int(invoke["MaximumRetryAttempts"]),
+        on_failure=_logical_id(invoke["DestinationConfig"]["OnFailure"]["Destination"]),
         environment=frozenset(properties["Environment"]["Variables"]),
     )
 

@@ -99,15 +99,13 @@ def decide_by_claim(
     )
 
 
-def decide_rotation(request: HookRequest, *, holds: bool) -> Decision:
-    """Whether a vehicle may have another certificate; ``holds``: it asks with one of its own."""
+def decide_rotation(request: HookRequest) -> Decision:
+    """Whether a vehicle may have another certificate, if it asks with one of its own."""
     thing_name = request.parameter(Parameter.THING_NAME)
     if not thing_name:
         return Decision("no ThingName was given")
     if request.client_id != thing_name:
         return Decision(f"client id {request.client_id[:MAX_SHOWN]!r} is not {thing_name!r}")
-    if not holds:
-        return Decision(f"the certificate that asks is no active one of {thing_name!r}")
     return Decision(overrides={Parameter.THING_NAME.value: thing_name})
 
 
@@ -134,8 +132,12 @@ def allow_registration(event: Mapping[str, Any], registrations: Registrations) -
 def _decide(request: HookRequest, registrations: Registrations) -> Decision:
     if request.template.endswith(ROTATION_SUFFIX):
         thing_name = request.parameter(Parameter.THING_NAME)
-        holds = registrations.holds(thing_name, request.claim_certificate_id)
-        return decide_rotation(request, holds=holds)
+        decision = decide_rotation(request)
+        if decision.allowed and not registrations.rotate(
+            thing_name, request.claim_certificate_id, request.certificate_id
+        ):
+            return Decision(f"the certificate that asks is no active one of {thing_name!r}")
+        return decision
     if not request.template.endswith(BY_CLAIM_SUFFIX):
         return Decision(f"there is no rule for template {request.template[:MAX_SHOWN]!r}")
     found = registrations.find(request.parameter(Parameter.SERIAL_NUMBER))

@@ -133,8 +133,11 @@ class Registrations(Protocol):
         """Whether a registered certificate was ever used."""
         ...
 
-    def holds(self, vehicle_id: str, certificate_id: str) -> bool:
-        """Whether this is an ACTIVE certificate of this vehicle, and it is not blocked."""
+    def rotate(self, vehicle_id: str, present_id: str, new_id: str) -> bool:
+        """Write down that a vehicle gets another certificate, for which it asks with its present.
+
+        False, and nothing is changed, when that is no ACTIVE one of it, or it is blocked.
+        """
         ...
 
     def register(self, found: AllowedVehicle, certificate_id: str) -> bool:
@@ -149,6 +152,17 @@ class Registrations(Protocol):
 class Identities(Protocol):
     """What settlement asks and does."""
 
+    def settled_at(self, vehicle_id: str, certificate_id: str) -> datetime | None:
+        """When this vehicle's reports over this certificate were looked into last.
+
+        None when they never were, or when looking again costs nothing.
+        """
+        ...
+
+    def note_settled(self, vehicle_id: str, certificate_id: str, now: datetime) -> None:
+        """They were looked into; so the certificate was used."""
+        ...
+
     def identities(self, vehicle_id: str) -> Sequence[Identity]:
         """The vehicle's certificates that are ACTIVE or PENDING_ACTIVATION."""
         ...
@@ -156,6 +170,10 @@ class Identities(Protocol):
     def retire(self, vehicle_id: str, certificate_ids: Iterable[str]) -> None:
         """Make them INACTIVE; one that is REVOKED stays so."""
         ...
+
+
+class CloudRegistry(Registrations, Identities, Protocol):
+    """Both: what the cloud's functions are built from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,8 +187,8 @@ class ClaimCredentials:
 class FleetControl(Protocol):
     """The operator's side. Everything raises ``FleetError`` for what cannot be done."""
 
-    def create_claim(self, name: str, days: int) -> ClaimCredentials:
-        """A claim certificate, ACTIVE at once."""
+    def create_claim(self, name: str, days: int | None) -> ClaimCredentials:
+        """A claim certificate, ACTIVE at once; ``days`` of validity, or as long as is usual."""
         ...
 
     def claims(self) -> Sequence[Certificate]:

@@ -18,14 +18,21 @@ from cloud.clock import milliseconds
 from cloud.iotsql import IotSqlError, RuleContext, basic_ingest_rule
 from cloud.serve.ingest import Message
 from cloud.serve.stream import Entry
-from cloud.template import DynamoDbV2Action, KinesisAction, SqsAction, TopicRule
+from cloud.template import (
+    Action,
+    DynamoDbV2Action,
+    KinesisAction,
+    LambdaAction,
+    SqsAction,
+    TopicRule,
+)
 
 
 class Dispatcher:
     """Evaluates the rules; called by the ingest thread.
 
-    The streams of its entries have the logical ids of the template: of a stream, a table
-    or the dead-letter queue.
+    The streams of its entries have the logical ids of the template: of a stream, a table,
+    a function or the dead-letter queue.
     """
 
     def __init__(self, rules: Sequence[TopicRule], dead_letters: str) -> None:
@@ -91,7 +98,7 @@ def _run(rule: TopicRule, message: Message, context: RuleContext) -> list[Entry]
 
 
 def _entry(
-    action: KinesisAction | DynamoDbV2Action | SqsAction,
+    action: Action,
     rule: TopicRule,
     message: Message,
     context: RuleContext,
@@ -105,6 +112,8 @@ def _entry(
             return Entry(table, message.client_id, data)
         case SqsAction(queue):
             return Entry(queue, message.client_id, data)
+        case LambdaAction(function):
+            return Entry(function, message.client_id, data)
 
 
 def _error(queue: str, rule_name: str, message: Message, action: str, reason: str) -> Entry:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from cloud.clock import from_milliseconds
+from cloud.errors import StoreError
 from cloud.ports import DeadLetter, DeadLetterStore, LambdaEvent, LambdaResponse, StatusStore
 from cloud.serve.consumer import PartialFailure, Process
 from cloud.serve.stream import StreamRecord
@@ -64,6 +65,20 @@ def function(name: str, stream: str, handler: Handler) -> Process:
         failed = lowest_failed(response, records)
         if failed is not None:
             raise PartialFailure(failed, "reported the record as failed")
+
+    return process
+
+
+def invoked(name: str, handler: Handler) -> Process:
+    """A function that a rule calls, as a consumer's work: each record is an event of its own."""
+    context = LambdaContext(name)
+
+    def process(records: Sequence[StreamRecord]) -> None:
+        for index, record in enumerate(records):
+            try:
+                handler(json.loads(record.data), context)
+            except StoreError as error:
+                raise PartialFailure(index, str(error)) from error
 
     return process
 

@@ -44,7 +44,7 @@ from cloud.serve.consumer import Batching, Consumer, Process
 from cloud.serve.dispatcher import Dispatcher
 from cloud.serve.file_server import file_server
 from cloud.serve.files import DataLock, remove_ready, write_ready
-from cloud.serve.functions import bury, function, rule_errors, status_table
+from cloud.serve.functions import Handler, bury, function, invoked, rule_errors, status_table
 from cloud.serve.housekeeping import Housekeeping
 from cloud.serve.http import HttpServer
 from cloud.serve.ingest import Ingest
@@ -58,7 +58,14 @@ from cloud.stores.queries import Queries
 from cloud.stores.registry import open_registry
 from cloud.stores.sqlite import SqliteStores
 from cloud.template import Consumer as Function
-from cloud.template import DynamoDbV2Action, TopicRule, load_consumers, load_rules
+from cloud.template import (
+    DynamoDbV2Action,
+    RuleFunction,
+    TopicRule,
+    load_consumers,
+    load_rule_functions,
+    load_rules,
+)
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -180,7 +187,7 @@ async def one_machine_cloud(settings: Settings, clock: Clock) -> AsyncIterator[R
         stack.push_async_callback(asyncio.to_thread, http.stop)
         await asyncio.to_thread(http.start)
 
-        consumers = _consumers(rules, functions, stream, stores, clock)
+        consumers = _consumers(rules, functions, load_rule_functions(), stream, stores)
         stack.push_async_callback(_finish, consumers, stream)
         for consumer in consumers:
             consumer.start()
@@ -238,9 +245,9 @@ def _map(queries: Queries, areas: Areas, *, tiles: bool) -> FastAPI:
 def _consumers(
     rules: Sequence[TopicRule],
     functions: Sequence[Function],
+    called: Sequence[RuleFunction],
     stream: Stream,
     stores: SqliteStores,
-    clock: Clock,
 ) -> list[Consumer]:
     letters = stores.dead_letters
 
@@ -250,7 +257,7 @@ def _consumers(
             reader=stream.reader(source, name),
             process=process,
             give_up=bury(letters),
-            clock=clock,
+            clock=stores.clock,
             batching=batching,
         )
 
@@ -260,11 +267,21 @@ def _consumers(
         for action in rule.actions
         if isinstance(action, DynamoDbV2Action)
     }
-    queues = {rule.error_action.queue for rule in rules} | {one.on_failure for one in functions}
+    queues = {rule.error_action.queue for rule in rules}
+    queues |= {one.on_failure for one in functions} | {one.on_failure for one in called}
     return [
         *(
             consumer(one.name, one.stream, _process(one, stores), _batching(one))
             for one in functions
+        ),
+        *(
+            consumer(
+                one.name,
+                one.logical_id,
+                invoked(one.name, _handler(one, stores)),
+                Batching(max_tries=one.max_retries + 1),
+            )
+            for one in called
         ),
         *(consumer(name, name, status_table(stores, letters), Batching()) for name in tables),
         *(consumer(name, name, rule_errors(letters), Batching()) for name in queues),
@@ -272,8 +289,12 @@ def _consumers(
 
 
 def _process(one: Function, stores: SqliteStores) -> Process:
-    handler = import_module(one.handler.rpartition(".")[0]).build(stores)
-    return function(one.name, one.stream, handler)
+    return function(one.name, one.stream, _handler(one, stores))
+
+
+def _handler(one: Function | RuleFunction, stores: SqliteStores) -> Handler:
+    handler: Handler = import_module(one.handler.rpartition(".")[0]).build(stores)
+    return handler
 
 
 def _batching(one: Function) -> Batching:

@@ -17,6 +17,7 @@ from cloud.ports import (
     PositionStore,
     VehicleRegister,
 )
+from cloud.provisioning.ports import CloudRegistry
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,4 +34,5 @@ class Stores:
     dead_letters: DeadLetterStore
     metrics: Metrics
     areas: AreaSource
+    registry: CloudRegistry
     clock: Clock

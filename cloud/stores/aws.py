@@ -4,7 +4,8 @@ A function's environment names only what its role may use. What is not named rai
 ``ConfigError`` when it is used.
 
 ``HISTORY_TABLE``, ``POSITIONS_TABLE``, ``VEHICLES_TABLE``, ``ALERTS_TABLE``,
-``RUNS_TABLE``, ``ARCHIVE_BUCKET``, ``ALERTS_TOPIC_ARN``, ``DEAD_LETTER_QUEUE_URL``,
+``RUNS_TABLE``, ``REGISTRATIONS_TABLE``, ``ARCHIVE_BUCKET``, ``ALERTS_TOPIC_ARN``,
+``DEAD_LETTER_QUEUE_URL``,
 ``HISTORY_RETENTION_DAYS`` (empty or 0: for ever), ``OPERATING_AREAS_S3``
 (``s3://bucket/key``; empty: no areas).
 """
@@ -15,23 +16,20 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, NoReturn
 
 import boto3
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
 
 from cloud.clock import Clock, SystemClock
 from cloud.errors import ConfigError
 from cloud.stores import Stores
+from cloud.stores.aws_stack import CONFIG, stack_outputs
 from cloud.stores.dynamodb import DynamoHotStore, DynamoVehicleRegister
 from cloud.stores.dynamodb_ledger import DynamoLedgerStore
+from cloud.stores.dynamodb_registrations import DynamoRegistrations
 from cloud.stores.dynamodb_state import DynamoAlertStore, DynamoPositionStore
 from cloud.stores.emf import EmfMetrics
+from cloud.stores.iot_certificates import IotCertificates
 from cloud.stores.s3 import S3Archive, S3AreaSource
 from cloud.stores.sns import SnsNotifier
 from cloud.stores.sqs import SqsDeadLetterStore
-
-_CONFIG: Final = Config(
-    connect_timeout=3, read_timeout=10, retries={"mode": "standard", "max_attempts": 4}
-)
 
 RUNS_OUTPUT: Final = "RunsTableName"
 """The template's output that names the ledger's table."""
@@ -58,7 +56,7 @@ def aws_stores(environment: Mapping[str, str], clock: Clock | None = None) -> St
 
     def client(service: str) -> Any:
         if service not in clients:
-            clients[service] = session.client(service, config=_CONFIG)
+            clients[service] = session.client(service, config=CONFIG)
         return clients[service]
 
     def port(variable: str, make: Callable[[str], Any]) -> Any:
@@ -92,6 +90,12 @@ def aws_stores(environment: Mapping[str, str], clock: Clock | None = None) -> St
         ),
         metrics=EmfMetrics(clock),
         areas=_areas(environment.get("OPERATING_AREAS_S3", ""), client, clock),
+        registry=port(
+            "REGISTRATIONS_TABLE",
+            lambda table: DynamoRegistrations(
+                client("dynamodb"), table, IotCertificates(client("iot")), clock
+            ),
+        ),
         clock=clock,
     )
 
@@ -103,26 +107,8 @@ def ledger_of_stack(stack: str) -> DynamoLedgerStore:
         ConfigError: there is no such stack here, or it has no ledger.
     """
     session: Any = boto3.session.Session()
-    try:
-        described = session.client("cloudformation", config=_CONFIG).describe_stacks(
-            StackName=stack
-        )
-    except (BotoCoreError, ClientError) as error:
-        raise ConfigError(
-            f"cannot look up the stack {stack!r}: {error}",
-            hint="Are you signed in, with the right region? `aws cloudformation list-stacks`"
-            " shows what there is.",
-        ) from error
-    outputs = {
-        one["OutputKey"]: one["OutputValue"] for one in described["Stacks"][0].get("Outputs", [])
-    }
-    if RUNS_OUTPUT not in outputs:
-        raise ConfigError(
-            f"the stack {stack!r} has no output {RUNS_OUTPUT}",
-            hint="Deploy the template of this version; see docs/cloud-deploy.md.",
-        )
-    client = session.client("dynamodb", config=_CONFIG)
-    return DynamoLedgerStore(client, outputs[RUNS_OUTPUT], SystemClock())
+    table = stack_outputs(session, stack, RUNS_OUTPUT)[RUNS_OUTPUT]
+    return DynamoLedgerStore(session.client("dynamodb", config=CONFIG), table, SystemClock())
 
 
 def _days(text: str) -> int | None:

@@ -11,11 +11,16 @@ from cloud.errors import StoreError
 
 
 @contextmanager
-def wrapped(what: str) -> Iterator[None]:
-    """Turn any error of botocore into a ``StoreError`` that names ``what``."""
+def wrapped(what: str, *, but: str | None = None) -> Iterator[None]:
+    """Turn any error of botocore into a ``StoreError`` that names ``what``.
+
+    A service's answer with the error code ``but`` stays a ``ClientError``, for the caller.
+    """
     try:
         yield
     except (BotoCoreError, ClientError) as error:
+        if but is not None and isinstance(error, ClientError) and code_of(error) == but:
+            raise
         raise StoreError(f"{what}: {error}") from error
 
 

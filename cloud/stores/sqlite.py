@@ -28,6 +28,7 @@ from cloud.stores.schema import MIGRATIONS
 from cloud.stores.sqlite_history import SqliteHotStore
 from cloud.stores.sqlite_jobs import SqliteJobs
 from cloud.stores.sqlite_ledger import SqliteLedgerStore
+from cloud.stores.sqlite_registry import SqliteRegistry
 from cloud.stores.sqlite_shadows import SqliteShadows
 from cloud.stores.sqlite_state import (
     SqliteAlertStore,
@@ -82,6 +83,7 @@ class SqliteStores(Stores):
             dead_letters=SqliteDeadLetterStore(database),
             metrics=SqliteMetrics(database),
             areas=areas,
+            registry=SqliteRegistry(database, clock),
             clock=clock,
             shadows=SqliteShadows(database, clock),
             jobs=SqliteJobs(database, clock),

@@ -9,6 +9,7 @@ from typing import Final
 from cloud.clock import Clock, from_milliseconds
 from cloud.errors import FleetError
 from cloud.pki import Authority
+from cloud.pki.authority import CLAIM_DAYS
 from cloud.provisioning.ports import (
     AllowedVehicle,
     Certificate,
@@ -38,9 +39,9 @@ class SqliteFleet:
         self._authority = authority
         self._clock = clock
 
-    def create_claim(self, name: str, days: int) -> ClaimCredentials:
+    def create_claim(self, name: str, days: int | None) -> ClaimCredentials:
         """See ``FleetControl``."""
-        made = self._authority.issue_claim(self._clock.utc(), days)
+        made = self._authority.issue_claim(self._clock.utc(), CLAIM_DAYS if days is None else days)
         return ClaimCredentials(self._registry.add_claim(name, made.certificate_pem), made)
 
     def claims(self) -> Sequence[Certificate]:

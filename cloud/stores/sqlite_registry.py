@@ -15,7 +15,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any, Final
 
@@ -243,9 +243,10 @@ class SqliteRegistry:
             )
         )
 
-    def holds(self, vehicle_id: str, certificate_id: str) -> bool:
-        """See ``Registrations``."""
-        found = self.principal(certificate_id)
+    def rotate(self, vehicle_id: str, present_id: str, new_id: str) -> bool:
+        """See ``Registrations``; what the new one is for is known since it was asked for."""
+        del new_id
+        found = self.principal(present_id)
         return (
             isinstance(found, Principal)
             and found.kind is PrincipalKind.VEHICLE
@@ -269,6 +270,16 @@ class SqliteRegistry:
             return changed == 1
 
     # --- Identities ------------------------------------------------------------------
+
+    def settled_at(self, vehicle_id: str, certificate_id: str) -> datetime | None:
+        """See ``Identities``; looking again costs nothing."""
+        del vehicle_id, certificate_id
+        return None
+
+    def note_settled(self, vehicle_id: str, certificate_id: str, now: datetime) -> None:
+        """See ``Identities``."""
+        del vehicle_id, now
+        self.connected(certificate_id)
 
     def identities(self, vehicle_id: str) -> Sequence[Identity]:
         """See ``Identities``."""

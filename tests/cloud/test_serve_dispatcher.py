@@ -60,8 +60,9 @@ class Statuses(dict):
 def test_every_topic_goes_where_the_template_sends_it(dispatcher, topic, payload, stream, added):
     entry, *others = dispatcher.route(message(topic, payload))
     assert entry.stream == stream
-    # a status goes to the ledger as well
-    assert [other.stream for other in others] == [TELEMETRY] * (stream == STATUS)
+    # a status goes to the ledger as well, and to the function that retires certificates
+    further = [TELEMETRY, "SettleIdentityFunction"] if stream == STATUS else []
+    assert [other.stream for other in others] == further
     assert entry.partition_key == "van-1"
     document = json.loads(entry.data)
     assert added in document

@@ -14,18 +14,21 @@ import pytest
 
 from cloud.errors import ConfigError
 from cloud.iotsql import PayloadError, RuleContext
+from cloud.provisioning.hook import VEHICLE_TYPE
 from cloud.template import (
     TEMPLATE_PATH,
     DynamoDbV2Action,
     Intrinsic,
     KinesisAction,
+    LambdaAction,
     SqsAction,
     load_consumers,
+    load_rule_functions,
     load_rules,
     load_template,
 )
 from contract import MessageKind, Topics
-from contract.shadow import ShadowAction, ShadowTopics
+from contract.provisioning import BY_CLAIM, ROTATION, Parameter
 from contract.topics import rule_name
 
 ROOT = TEMPLATE_PATH.parent.parent
@@ -37,6 +40,7 @@ SETTLED = {
     "RUNS_TABLE": "RunsTable",
     "POSITIONS_TABLE": "PositionsTable",
     "VEHICLES_TABLE": "VehiclesTable",
+    "REGISTRATIONS_TABLE": "RegistrationsTable",
     "ALERTS_TABLE": "AlertsTable",
     "ARCHIVE_BUCKET": "ArchiveBucket",
     "ALERTS_TOPIC_ARN": "AlertsTopic",
@@ -157,9 +161,10 @@ def test_what_is_no_json_goes_to_the_error_action():
 def test_a_status_is_stored_for_its_own_vehicle_and_refused_for_another(payload, stored, refused):
     context = RuleContext("status/12345", timestamp_ms=5, client_id="12345")
     status = rule(MessageKind.STATUS)
-    table, stream = status.actions
+    table, stream, settle = status.actions
     assert table == DynamoDbV2Action("VehicleStatusTable")
     assert isinstance(stream, KinesisAction)
+    assert settle == LambdaAction("SettleIdentityFunction")
     assert (status.rule.evaluate(payload, context) is not None) is stored
     other = next(found for found in load_rules() if found.name == "milepost_status_refused")
     letter = other.rule.evaluate(payload, context)
@@ -203,12 +208,96 @@ def asked_variables(module):
     }
 
 
-@pytest.mark.parametrize("consumer", load_consumers(), ids=lambda found: found.name)
-def test_a_function_is_given_what_its_handler_asks_for(consumer):
-    asked = asked_variables(consumer.handler.rpartition(".")[0])
+FUNCTIONS = {
+    found["Properties"]["Handler"]: frozenset(found["Properties"]["Environment"]["Variables"])
+    for found in of_type("AWS::Serverless::Function").values()
+}
+
+
+@pytest.mark.parametrize("handler", FUNCTIONS)
+def test_a_function_is_given_what_its_handler_asks_for(handler):
+    asked = asked_variables(handler.rpartition(".")[0])
     assert asked, "the handler declares what it needs"
-    assert asked <= consumer.environment
-    assert "DEAD_LETTER_QUEUE_URL" in consumer.environment
+    assert asked <= FUNCTIONS[handler]
+
+
+def test_a_consumer_of_the_stream_knows_where_dead_letters_go():
+    for consumer in load_consumers():
+        assert "DEAD_LETTER_QUEUE_URL" in consumer.environment
+
+
+def test_a_status_calls_settle_identity_with_the_certificate_that_it_came_with():
+    (found,) = load_rule_functions()
+    assert found.handler == "cloud.handlers.settle_identity.handler"
+    assert found.logical_id == "SettleIdentityFunction"
+    assert found.on_failure == "DeadLetterQueue"
+    context = RuleContext("status/12345", timestamp_ms=5, client_id="12345", principal="ab" * 32)
+    result = rule(MessageKind.STATUS).rule.evaluate(b'{"vehicle_id":"12345"}', context)
+    assert result.value["certificate_id"] == "ab" * 32
+    basic = RuleContext("$aws/rules/milepost_status/status/12345", 5, principal="cd" * 32)
+    result = rule(MessageKind.STATUS).rule.evaluate(b'{"vehicle_id":"12345"}', basic)
+    assert result.value["certificate_id"] == "cd" * 32
+
+
+def provisioning_template(logical_id):
+    found = RESOURCES[logical_id]["Properties"]
+    return found, json.loads(found["TemplateBody"].argument)
+
+
+@pytest.mark.parametrize(
+    ("logical_id", "name", "parameters"),
+    [
+        ("ByClaimTemplate", BY_CLAIM, {one.value for one in Parameter} | {VEHICLE_TYPE}),
+        ("RotationTemplate", ROTATION, {Parameter.THING_NAME.value}),
+    ],
+)
+def test_a_provisioning_template_makes_an_active_vehicle_if_the_hook_allows(
+    logical_id, name, parameters
+):
+    found, body = provisioning_template(logical_id)
+    assert found["TemplateName"].argument.replace("${RulePrefix}", "milepost") == name
+    assert found["Enabled"] is True
+    assert found["PreProvisioningHook"]["TargetArn"] == Intrinsic(
+        "GetAtt", "AllowRegistrationFunction.Arn"
+    )
+    assert set(body["Parameters"]) == parameters | {"AWS::IoT::Certificate::Id"}
+    resources = body["Resources"]
+    assert resources["thing"]["Properties"]["ThingName"] == {"Ref": "ThingName"}
+    assert resources["certificate"]["Properties"] == {
+        "CertificateId": {"Ref": "AWS::IoT::Certificate::Id"},
+        "Status": "Active",
+    }
+    policies = [
+        one["Properties"]["PolicyName"]
+        for one in resources.values()
+        if one["Type"] == "AWS::IoT::Policy"
+    ]
+    assert policies == ["${VehiclePolicy}", "${VehicleServicesPolicy}"]
+
+
+def test_a_board_s_attributes_are_as_many_as_a_thing_without_a_type_may_have():
+    _, body = provisioning_template("ByClaimTemplate")
+    attributes = body["Resources"]["thing"]["Properties"]["AttributePayload"]
+    assert 1 <= len(attributes) <= 3
+
+
+def test_names_fit_where_aws_takes_fewest_characters():
+    longest = re.search(r"\{0,(\d+)\}", TEMPLATE["Parameters"]["RulePrefix"]["AllowedPattern"])
+    assert 1 + int(longest.group(1)) + len("_by_claim") <= 36
+
+
+def test_only_aws_iot_may_call_the_functions_behind_provisioning_and_the_rule():
+    allowed = {
+        found["Properties"]["FunctionName"].argument: found["Properties"]
+        for found in of_type("AWS::Lambda::Permission").values()
+    }
+    assert set(allowed) == {"AllowRegistrationFunction.Arn", "SettleIdentityFunction.Arn"}
+    for permission in allowed.values():
+        assert permission["Principal"] == "iot.amazonaws.com"
+        assert permission["SourceAccount"] == Intrinsic("Ref", "AWS::AccountId")
+        assert permission["SourceArn"].argument.endswith(
+            ("provisioningtemplate/${RulePrefix}_*", "rule/${RulePrefix}_status")
+        )
 
 
 def test_variables_point_to_the_resources_that_were_settled():
@@ -224,15 +313,15 @@ def test_every_variable_that_the_template_gives_is_read_somewhere():
         for folder in ("handlers", "stores")
         for path in (ROOT / "cloud" / folder).glob("*.py")
     )
-    for consumer in load_consumers():
-        assert [name for name in sorted(consumer.environment) if f'"{name}"' not in code] == []
+    for given in FUNCTIONS.values():
+        assert [name for name in sorted(given) if f'"{name}"' not in code] == []
 
 
 def statements():
     for name, resource in RESOURCES.items():
         properties = resource["Properties"]
         documents = [policy["PolicyDocument"] for policy in properties.get("Policies", [])]
-        if resource["Type"] in {"AWS::IAM::ManagedPolicy", "AWS::IoT::Policy"}:
+        if resource["Type"] == "AWS::IAM::ManagedPolicy":
             documents.append(properties["PolicyDocument"])
         for document in documents:
             for statement in document["Statement"]:
@@ -243,80 +332,54 @@ def as_list(value):
     return value if isinstance(value, list) else [value]
 
 
-def test_no_policy_allows_a_wildcard_but_where_aws_knows_nothing_narrower():
-    wild = []
+def test_no_role_may_more_than_it_must():
+    wild = {}
     seen = 0
     for name, statement in statements():
         seen += 1
         assert statement["Effect"] == "Allow"
-        assert not any("*" in action for action in as_list(statement["Action"])), name
+        actions = as_list(statement["Action"])
+        assert not any("*" in action for action in actions), name
         for resource in as_list(statement["Resource"]):
             text = resource.argument if isinstance(resource, Intrinsic) else resource
-            if "*" in text and text != "${ArchiveBucket.Arn}/*":
-                wild.append((name, statement["Action"]))
+            if "*" in text:
+                wild.setdefault((name, text.rpartition(":")[2]), []).extend(actions)
     assert seen > 12
-    assert sorted(wild) == [
-        ("ReadStreamPolicy", "kinesis:ListStreams"),
-        ("VehiclePolicy", "iot:Receive"),
-        ("VehiclePolicy", "iot:Subscribe"),
-    ]
-
-
-def test_the_vehicles_policy_has_no_more_characters_than_aws_takes():
-    names = {
-        "AWS::Partition": "aws",
-        "AWS::Region": "ap-southeast-2",
-        "AWS::AccountId": "123456789012",
-        "RulePrefix": "milepost",
+    assert wild == {
+        ("ReadStreamPolicy", "*"): ["kinesis:ListStreams"],  # it knows no resource
+        ("ArchiveRole", "${ArchiveBucket.Arn}/*"): ["s3:PutObject"],
+        # these names are the fleet's own and not known beforehand
+        ("ProvisioningRole", "thing/*"): [
+            *("iot:CreateThing", "iot:DescribeThing", "iot:ListThingGroupsForThing"),
+            *("iot:ListThingPrincipals", "iot:UpdateThing"),
+        ],
+        ("ProvisioningRole", "cert/*"): [
+            *("iot:AttachPolicy", "iot:AttachPrincipalPolicy", "iot:AttachThingPrincipal"),
+            *("iot:DescribeCertificate", "iot:ListPrincipalThings", "iot:UpdateCertificate"),
+        ],
+        ("ProvisioningRole", "*"): [  # likewise
+            *("iot:ListAttachedPolicies", "iot:ListPolicyPrincipals"),
+            *("iot:ListPrincipalPolicies", "iot:RegisterThing"),
+        ],
+        ("IdentitiesPolicy", "thing/*"): ["iot:ListThingPrincipals"],
+        ("IdentitiesPolicy", "cert/*"): [
+            *("iot:DescribeCertificate", "iot:DetachPolicy"),
+            *("iot:DetachThingPrincipal", "iot:UpdateCertificate"),
+        ],
+        ("IdentitiesPolicy", "*"): ["iot:ListAttachedPolicies"],
     }
-    filled = []
-    for name, statement in statements():
-        if name == "VehiclePolicy":
-            texts = [found.argument for found in as_list(statement["Resource"])]
-            for variable, value in names.items():
-                texts = [text.replace(f"${{{variable}}}", value) for text in texts]
-            filled.append({**statement, "Resource": [text.replace("${!", "${") for text in texts]})
-    document = json.dumps({"Version": "2012-10-17", "Statement": filled}, separators=(",", ":"))
-    assert 1500 < len(document) <= 2048
-
-
-def test_a_vehicle_may_reach_exactly_its_own_topics_as_itself():
-    thing = "${!iot:Connection.Thing.ThingName}"
-    by_action = {
-        statement["Action"]: [found.argument for found in as_list(statement["Resource"])]
-        for name, statement in statements()
-        if name == "VehiclePolicy"
-    }
-    start = "arn:${AWS::Partition}:iot:${AWS::Region}:${AWS::AccountId}:"
-    topics = [
-        Topics("THING", prefix).topic(kind).replace("milepost_", "${RulePrefix}_")
-        for prefix in (None, "milepost")
-        for kind in MessageKind
-    ]
-    expected = {f"{start}topic/{topic}".replace("THING", thing) for topic in topics}
-    shadow = ShadowTopics("THING")
-    asked = (shadow.request(ShadowAction.GET), shadow.request(ShadowAction.UPDATE))
-    expected |= {f"{start}topic/{topic}".replace("THING", thing) for topic in asked}
-    own_shadow = f"$aws/things/{thing}/shadow/name/milepost/*"
-    assert all(topic.startswith("$aws/things/THING/shadow/name/milepost/") for topic in asked)
-    assert by_action.pop("iot:Subscribe") == [f"{start}topicfilter/{own_shadow}"]
-    assert by_action.pop("iot:Receive") == [f"{start}topic/{own_shadow}"]
-    assert set(by_action) == {"iot:Connect", "iot:Publish", "iot:RetainPublish"}
-    assert by_action["iot:Connect"] == [f"{start}client/{thing}"]
-    assert set(by_action["iot:Publish"]) == expected
-    assert by_action["iot:RetainPublish"] == [f"{start}topic/status/{thing}"]
 
 
 def test_tables_are_on_demand_recoverable_and_kept_when_the_stack_goes():
     tables = of_type("AWS::DynamoDB::Table")
-    assert len(tables) == 6
+    assert len(tables) == 7
     for table in tables.values():
         properties = table["Properties"]
         assert table["DeletionPolicy"] == table["UpdateReplacePolicy"] == "Retain"
         assert properties["BillingMode"] == "PAY_PER_REQUEST"
         assert properties["PointInTimeRecoverySpecification"]["PointInTimeRecoveryEnabled"] is True
         keys = [key["AttributeName"] for key in properties["KeySchema"]]
-        assert keys in (["vehicle_id"], ["vehicle_id", "item_key"])
+        assert keys in (["vehicle_id"], ["vehicle_id", "item_key"], ["item_key"])
     with_ttl = [name for name in tables if "TimeToLiveSpecification" in tables[name]["Properties"]]
     assert with_ttl == ["HistoryTable"]
 

@@ -31,6 +31,7 @@ class LazyGroup(click.Group):
         "init": "agent.preset_cli",
         "outbox": "agent.outbox_cli",
         "preset": "agent.preset_cli",
+        "provision": "agent.provision.cli",
         "status": "agent.control",
         "watch": "agent.watch.cli",
     }

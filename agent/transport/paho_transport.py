@@ -26,7 +26,7 @@ from agent.transport.wire import WireMeter
 
 
 class PahoTransport(SessionTransport):
-    """``make_will`` is asked at each dial."""
+    """``make_will`` is asked at each dial; ``None`` where there is nothing to be said."""
 
     def __init__(
         self,
@@ -34,7 +34,7 @@ class PahoTransport(SessionTransport):
         clock: Clock,
         endpoint: Endpoint,
         credentials: Credentials,
-        make_will: Callable[[], Will],
+        make_will: Callable[[], Will | None],
     ) -> None:
         super().__init__(self._open, credentials)
         self._clock = clock
@@ -88,7 +88,8 @@ class PahoTransport(SessionTransport):
         # read anew at each dial, so a certificate that was replaced is used from then on
         client.tls_set_context(make_context(credentials, self._meter, on_socket))
         will = self._make_will()
-        client.will_set(will.topic, will.payload, qos=1, retain=will.retain)
+        if will is not None:
+            client.will_set(will.topic, will.payload, qos=1, retain=will.retain)
         adopt(client)
         client.connect(endpoint.host, endpoint.port, keepalive=endpoint.keep_alive_s)
         return client

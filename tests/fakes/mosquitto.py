@@ -66,18 +66,18 @@ def _wait(condition, what, timeout_s=15.0):
 class Mosquitto:
     """``start``, ``kill`` (no farewell, as a power cut) and ``start`` again on one port."""
 
-    def __init__(self, folder, identity, port, extra=""):
+    def __init__(self, folder, identity, port, extra="", acl=""):
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.port = port
         self.log_file = self.folder / "mosquitto.log"
-        acl = self.folder / "acl"
-        acl.write_text(ACL, encoding="utf-8")
-        acl.chmod(0o600)
+        rules = self.folder / "acl"
+        rules.write_text(ACL + acl, encoding="utf-8")
+        rules.chmod(0o600)
         self._config = self.folder / "mosquitto.conf"
         self._config.write_text(
             CONFIG.format(
-                port=port, identity=identity, acl=acl, extra=extra, user=getpass.getuser()
+                port=port, identity=identity, acl=rules, extra=extra, user=getpass.getuser()
             ),
             encoding="utf-8",
         )

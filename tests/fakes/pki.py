@@ -103,13 +103,23 @@ class Pki:
         )
         return _write(self.folder / "revoked.pem", revoked.public_bytes(serialization.Encoding.PEM))
 
-    def _issue(self, common_name, usage, valid_days, alternatives=None):
-        key = ec.generate_private_key(ec.SECP256R1())
-        builder = (
+    def sign(self, request_pem, *, valid_days=(-1, 5)):
+        """The certificate (PEM) for a PKCS #10 request."""
+        request = x509.load_pem_x509_csr(request_pem)
+        builder = self._builder(
+            request.subject,
+            ExtendedKeyUsageOID.CLIENT_AUTH,
+            valid_days,
+            request.public_key(),
+        )
+        return builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+    def _builder(self, subject, usage, valid_days, public_key):
+        return (
             x509.CertificateBuilder()
-            .subject_name(_name(common_name))
+            .subject_name(subject)
             .issuer_name(self._certificate.subject)
-            .public_key(key.public_key())
+            .public_key(public_key)
             .serial_number(x509.random_serial_number())
             .not_valid_before(NOW + timedelta(days=valid_days[0]))
             .not_valid_after(NOW + timedelta(days=valid_days[1]))
@@ -120,6 +130,10 @@ class Pki:
                 critical=False,
             )
         )
+
+    def _issue(self, common_name, usage, valid_days, alternatives=None):
+        key = ec.generate_private_key(ec.SECP256R1())
+        builder = self._builder(_name(common_name), usage, valid_days, key.public_key())
         if alternatives is not None:
             builder = builder.add_extension(alternatives, critical=False)
         certificate = builder.sign(self._key, hashes.SHA256())

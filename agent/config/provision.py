@@ -43,7 +43,7 @@ class ProvisionSettings(Section):
         description="Further parameters of the template, or others in place of those that the "
         'board tells (SerialNumber, MacAddress, Vin), e.g. { Depot = "north" }. Default none.',
     )
-    answer_timeout_s: Annotated[float, Field(ge=5, le=600)] = Field(
+    answer_timeout_s: Annotated[float, Field(ge=1, le=600)] = Field(
         default=60,
         description="Seconds to wait for the connection, and for each answer of the service. "
         "Default 60.",

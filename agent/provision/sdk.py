@@ -42,6 +42,8 @@ _NEVER_S: Final = 3_600
 """A reconnect that waits so long never happens: the attempt ends with its connection."""
 
 _PING_WAIT_S: Final = 10
+_CONNECT_REFUSED: Final = ("PROTOCOL_ERROR", "UNEXPECTED_HANGUP", "SOCKET_CLOSED")
+"""How awscrt calls a CONNACK that refuses, or the broker's hanging up in place of one."""
 
 
 class SdkService:
@@ -148,7 +150,7 @@ class SdkService:
             return no_answer(what, self._timeout_s)
         if "SUBSCRIBE" in name:
             return may_not(topic)
-        if "CONNECTION_REFUSED" in name or ("UNEXPECTED_HANGUP" in name and not topic):
+        if not topic and any(part in name for part in _CONNECT_REFUSED):
             return ProvisionError(
                 Cause.CLAIM_REFUSED,
                 f"the broker refuses the claim certificate ({error})",

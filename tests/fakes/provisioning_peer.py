@@ -32,8 +32,11 @@ topic read {REGISTER}/rejected
 
 
 class ProvisioningPeer:
-    """``spoil[topic]`` is a list of functions ``(peer, topic, request)``, each used once in place
-    of the good answer; ``requests`` keeps what was asked."""
+    """``requests`` keeps what was asked.
+
+    ``spoil[topic]`` is a list of functions ``(peer, topic, request)``, each used once in place
+    of the good answer.
+    """
 
     def __init__(self, pki, identity, port, name="van-7"):
         self.pki, self.name = pki, name

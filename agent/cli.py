@@ -19,6 +19,9 @@ from agent.errors import AgentError
 STOP_MARGIN_S: Final = 15.0
 """For everything at a stop but the drain."""
 
+_EXTRAS: Final = {"cryptography": "provision", "pkcs11": "provision-pkcs11"}
+"""Of what is missing, where it is not ``agent``'s."""
+
 _SHELLS: Final = ("bash", "zsh", "fish")
 
 
@@ -153,7 +156,8 @@ def main() -> None:
     try:
         cli(prog_name=PROGRAM)
     except ModuleNotFoundError as error:
+        extra = _EXTRAS.get((error.name or "").partition(".")[0], "agent")
         sys.exit(
             f"{PROGRAM}: {error.name} is not installed; "
-            "install what this command needs: pip install 'milepost[agent]'"
+            f"install what this command needs: pip install 'milepost[{extra}]'"
         )

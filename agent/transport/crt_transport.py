@@ -119,7 +119,7 @@ class CrtTransport(SessionTransport):
                 session_behavior=mqtt5.ClientSessionBehaviorType.CLEAN,
                 offline_queue_behavior=mqtt5.ClientOperationQueueBehaviorType.FAIL_ALL_ON_DISCONNECT,
                 extended_validation_and_flow_control_options=mqtt5.ExtendedValidationAndFlowControlOptions.NONE,
-                retry_jitter_mode=io.ExponentialBackoffJitterMode.NONE,
+                retry_jitter_mode=mqtt5.ExponentialBackoffJitterMode.NONE,
                 min_reconnect_delay_ms=_NEVER_MS,
                 max_reconnect_delay_ms=_NEVER_MS,
                 ping_timeout_ms=int(ping_wait_s * 1000),

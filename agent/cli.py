@@ -36,6 +36,7 @@ class LazyGroup(click.Group):
         "preset": "agent.preset_cli",
         "provision": "agent.provision.cli",
         "status": "agent.control",
+        "update": "agent.update_cli",
         "watch": "agent.watch.cli",
     }
 

@@ -10,7 +10,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Final
 
-PACKAGE: Final = "milepost"
+PACKAGE: Final = "milepost-agent"
 _CONTEXT: Final = b"milepost release statement 1\n"
 """Keeps a signature of this key over anything else from counting as one."""
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-PACKAGE: Final = "milepost"
+PACKAGE: Final = "milepost-agent"
 DPKG_TIMEOUT_S: Final = 1_800.0
 """A large package on a slow card; then it is killed and rolled back."""
 PROGRAM_TIMEOUT_S: Final = 300.0

@@ -73,7 +73,7 @@ def _config_files(board: Board) -> tuple[list[str], set[str]]:
     told = ask(*board.dpkg_query, "--show", "--showformat=${Conffiles}", PACKAGE)
     original, changed = [], set()
     for line in told.splitlines():
-        name, digest = (line.split() + ["", ""])[:2]
+        name, digest = [*line.split(), "", ""][:2]
         try:
             content = (board.root / name.lstrip("/")).read_bytes()
         except OSError:

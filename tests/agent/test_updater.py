@@ -9,8 +9,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from agent.updater import __main__ as service
 from agent.updater import carry_out, journal
+from agent.updater.board import PACKAGE
 from agent.updater.keep import keep_current
 from agent.updater.stage import stage
+from contract import release
 from tests.fakes.update_board import DIES, OFFLINE, ROOT, WELL, UpdateBoard
 
 pytestmark = [
@@ -38,6 +40,12 @@ def update(bench):
     return subprocess.run(
         [bench.board.program], capture_output=True, text=True, timeout=60, check=False
     )
+
+
+def test_the_updater_and_the_contract_mean_the_same_package():
+    control = (ROOT / "package" / "debian" / "control").read_text()
+    assert f"Package: {PACKAGE}\n" in control
+    assert release.PACKAGE == PACKAGE
 
 
 def test_an_update_that_is_healthy_stays(bench):
@@ -122,12 +130,12 @@ def test_what_runs_is_packed_again_as_it_was(bench, tmp_path):
         parts.pop("md5sums", None)  # dpkg makes them where a package has none
         return files, parts
 
-    assert described(kept) == described(bench.folder / "milepost_1.1-1.deb")
+    assert described(kept) == described(bench.folder / f"{PACKAGE}_1.1-1.deb")
 
 
 REFUSALS = {
     "another key": lambda b, f: b.request(f, "2.0-1", key=Ed25519PrivateKey.generate()),
-    "another architecture": lambda b, f: b.request(f, "2.0-1", architecture="arm64"),
+    "another architecture": lambda b, f: b.request(f, "2.0-1", architecture="mips64el"),
     "another version signed": lambda b, f: b.request(f, "9.9-1"),
 }
 
@@ -156,14 +164,14 @@ def test_another_package_is_refused_though_it_is_signed(bench):
 
 
 def test_a_package_for_another_architecture_is_refused_though_it_is_signed_for_this_one(bench):
-    bench.request(bench.package("2.0-1", architecture="arm64"), "2.0-1")
+    bench.request(bench.package("2.0-1", architecture="mips64el"), "2.0-1")
     assert update(bench) is None
-    assert "arm64" in bench.result()["reason"]
+    assert "mips64el" in bench.result()["reason"]
 
 
 def test_an_older_version_needs_a_signature_that_says_so(bench):
     bench.install(bench.package("2.0-1"))
-    old = bench.folder / "milepost_1.0-1.deb"
+    old = bench.folder / f"{PACKAGE}_1.0-1.deb"
     bench.request(old, "1.0-1")
     assert update(bench) is None
     assert "older" in bench.result()["reason"]
@@ -173,7 +181,7 @@ def test_an_older_version_needs_a_signature_that_says_so(bench):
 
 
 def test_the_version_that_runs_already_is_a_success_without_doing_anything(bench):
-    bench.request(bench.folder / "milepost_1.0-1.deb", "1.0-1")
+    bench.request(bench.folder / f"{PACKAGE}_1.0-1.deb", "1.0-1")
     assert update(bench) is None
     assert bench.result()["succeeded"]
     assert "already" in bench.result()["reason"]

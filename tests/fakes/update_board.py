@@ -17,11 +17,13 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from agent.transfer.client import digest_of
-from agent.updater.board import Board
+from agent.updater.board import PACKAGE, Board
 from contract.release import ReleaseStatement
 
 ROOT = Path(__file__).resolve().parents[2]
-ARCHITECTURE = "amd64"
+ARCHITECTURE = subprocess.run(
+    ["dpkg", "--print-architecture"], capture_output=True, text=True, check=False
+).stdout.strip()
 
 # systemctl restart|show|daemon-reload; its unit is an agent of a package below the root
 SYSTEMCTL = """\
@@ -115,7 +117,7 @@ class UpdateBoard:
         path.chmod(0o644)
         return path
 
-    def package(self, version, agent=WELL, *, name="milepost", scripts=(), architecture=None):
+    def package(self, version, agent=WELL, *, name=PACKAGE, scripts=(), architecture=None):
         """A small package; its file."""
         tree = self.folder / f"tree-{version}"
         binary = tree / "opt" / "milepost" / "bin" / "agent"
@@ -157,7 +159,7 @@ class UpdateBoard:
         subprocess.run([*self.board.systemctl, *arguments, "unit"], check=True, timeout=30)
 
     def sign(self, file, version, *, key=None, architecture=ARCHITECTURE, downgrade=False):
-        statement = ReleaseStatement("milepost", version, architecture, digest_of(file), downgrade)
+        statement = ReleaseStatement(PACKAGE, version, architecture, digest_of(file), downgrade)
         signature = (key or self.key).sign(statement.signed_bytes())
         return base64.b64encode(signature).decode()
 
@@ -182,7 +184,7 @@ class UpdateBoard:
         done = subprocess.run(
             [
                 *(*self.board.dpkg_query, "--show"),
-                *("--showformat=${db:Status-Abbrev}${Version}", "milepost"),
+                *("--showformat=${db:Status-Abbrev}${Version}", PACKAGE),
             ],
             check=True,
             capture_output=True,

@@ -7,7 +7,6 @@ import pytest
 
 from agent.transfer import FileClient, TransferError, UrlError, place_of
 from agent.transfer.client import Broker, StoppedError, vehicle_context
-from cloud.clock import SystemClock
 from cloud.file_store import FileStore
 from contract.files import MAX_UPLOAD_BYTES, artifact_path, broker_url, upload_path
 from tests.fakes.file_exchange import RunningExchange, credentials_in, https_server, trusting

@@ -20,6 +20,8 @@ MOST_EXPOSURE = {
     "milepost-clock.service": 0.5,
     "milepost-provision.service": 1.1,
     "milepost-rotate.service": 0.2,
+    "milepost-update-resume.service": 3.0,
+    "milepost-update.service": 3.0,
 }
 """Every allowance behind these has its reason in docs/systemd.md."""
 
@@ -41,7 +43,13 @@ def analyze(*words):
 def installed(tmp_path):
     """The units side by side; what only the package brings has the name of another program."""
     for path in UNITS:
-        text = re.sub(r"/opt/milepost/\S+", shutil.which("true"), path.read_text())
+        brought = r"(?:/opt/milepost|/var/lib/milepost-update)/\S+(?=[ \n])"
+        text = re.sub(
+            rf"^(ExecStart=){brought}",
+            rf"\1{shutil.which('true')}",
+            path.read_text(),
+            flags=re.MULTILINE,
+        )
         (tmp_path / path.name).write_text(text)
     return tmp_path
 

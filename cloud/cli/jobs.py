@@ -19,12 +19,14 @@ from cloud.cli.jobs_view import counted, execution_rows, job_rows, told
 from cloud.cli.place import Place, with_place
 from cloud.cli.vehicles import check_vehicle
 from cloud.errors import ConfigError, JobsError
-from contract.jobs import JobDocument, JobStatus, OperationName
 
 if TYPE_CHECKING:
     from cloud.ports import JobReport, Jobs
+    from contract.jobs import JobDocument
 
 POLL_S: Final = 0.5
+OPERATIONS: Final = ("restart", "rotate", "apply-config", "update", "collect-diagnostics")
+"""Those of ``contract.jobs.OperationName``, which is slow to load."""
 
 CREATE_EPILOG = """\b
 Examples:
@@ -80,7 +82,7 @@ def jobs() -> None:
 
 
 @jobs.command("create", epilog=CREATE_EPILOG)
-@click.argument("operation", type=click.Choice([one.value for one in OperationName]))
+@click.argument("operation", type=click.Choice(OPERATIONS))
 @click.argument("vehicle_ids", nargs=-1, required=True, metavar="VEHICLE...")
 @click.option(
     "--parameters",
@@ -108,6 +110,8 @@ def jobs_create(
     as_json: bool,
 ) -> None:
     """Queue OPERATION for one or more vehicles."""
+    from contract.jobs import JobDocument  # noqa: PLC0415  slow
+
     create_job(
         JobDocument(operation, read_parameters(operation, parameters)),
         vehicle_ids,
@@ -191,7 +195,7 @@ def jobs_cancel(*, job_id: str, force: bool, place: Place, as_json: bool) -> Non
         print_json(job_json(job))
         return
     print(f"{job_id}: {counted(job.executions)}")
-    begun = [one.vehicle_id for one in job.executions if one.status is JobStatus.IN_PROGRESS]
+    begun = [one.vehicle_id for one in job.executions if one.status == "IN_PROGRESS"]
     if begun:
         print(f"{', '.join(begun)}: has begun; --force cancels it there too")
 
@@ -216,7 +220,7 @@ def read_parameters(operation: str, text: str) -> dict[str, Any]:
         raise click.BadParameter(f"{text[:60]}: {error}", param_hint="--parameters") from None
     if not isinstance(parameters, dict):
         raise click.BadParameter(f"{text[:60]}: is no JSON object", param_hint="--parameters")
-    if is_toml and operation == OperationName.APPLY_CONFIG and "settings" not in parameters:
+    if is_toml and operation == "apply-config" and "settings" not in parameters:
         return {"settings": parameters}
     return parameters
 
@@ -238,7 +242,7 @@ def finish(port: Jobs, job_id: str, wait_s: float, *, as_json: bool, shows: bool
             hint=f"It goes on; a vehicle begins when it connects. Look again: "
             f"milepost-cloud jobs describe {job_id} --wait 60",
         )
-    sys.exit(0 if all(one.status is JobStatus.SUCCEEDED for one in job.executions) else 1)
+    sys.exit(0 if all(one.status == "SUCCEEDED" for one in job.executions) else 1)
 
 
 def _waited_for(port: Jobs, job_id: str, wait_s: float, *, quiet: bool) -> JobReport:

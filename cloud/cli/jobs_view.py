@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cloud.ports import ExecutionReport, JobReport
-from contract.jobs import JobStatus
+if TYPE_CHECKING:
+    from cloud.ports import ExecutionReport, JobReport
 
 
 def as_json(job: JobReport) -> dict[str, Any]:
@@ -65,6 +65,8 @@ def counted(executions: Sequence[ExecutionReport]) -> str:
     """``2 SUCCEEDED, 1 FAILED``, or the name where there is one vehicle alone."""
     if len(executions) == 1:
         return f"{executions[0].vehicle_id} {executions[0].status.value}"
+    from contract.jobs import JobStatus  # noqa: PLC0415  slow
+
     counts = {status: sum(one.status is status for one in executions) for status in JobStatus}
     return ", ".join(f"{count} {status.value}" for status, count in counts.items() if count)
 

@@ -6,9 +6,10 @@ import pytest
 from click.testing import CliRunner
 
 from cloud.cli import cli
+from cloud.cli.jobs import OPERATIONS
 from cloud.errors import ConfigError, JobsError
 from cloud.stores.sqlite import SqliteStores
-from contract.jobs import JobAction, JobRequest
+from contract.jobs import JobAction, JobRequest, OperationName
 from tests.fakes.one_machine import authority_in, identity
 
 
@@ -118,3 +119,7 @@ def test_an_operation_or_a_vehicle_that_there_is_not_makes_no_job(data):
 def test_a_folder_that_is_no_clouds_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="no data directory"):
         run(tmp_path, "list")
+
+
+def test_every_operation_of_the_contract_can_be_asked_for():
+    assert set(OPERATIONS) == {one.value for one in OperationName}

@@ -24,7 +24,6 @@ from cloud.cli.fleet.common import (
 )
 from cloud.cli.jobs import WAIT, create_job
 from cloud.cli.place import Place, with_place
-from contract.jobs import JobDocument, OperationName
 
 LIST_EPILOG = """\b
 Examples:
@@ -201,6 +200,8 @@ def fleet_rotate(
     *, vehicle_ids: tuple[str, ...], wait_s: float, place: Place, as_json: bool
 ) -> None:
     """Have vehicles get a new key and certificate."""
+    from contract.jobs import JobDocument, OperationName  # noqa: PLC0415  slow
+
     document = JobDocument(OperationName.ROTATE.value, {})
     create_job(document, vehicle_ids, place=place, wait_s=wait_s, as_json=as_json)
 

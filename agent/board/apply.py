@@ -9,6 +9,7 @@ from typing import Any
 
 from agent.board.plan import Change, Places
 from agent.board.record import Book, Entry, Record
+from agent.board.render import REBOOT
 from agent.board.standing import make_folders, place
 from agent.errors import StateError
 
@@ -19,22 +20,26 @@ def apply(
     book: Book,
     record: Record | None,
     wanted: dict[str, Any],
+    *,
+    this_boot: str = "",
 ) -> None:
-    """Write every change, the record first.
+    """Write every change, the record first. ``this_boot`` is the board's, if it runs here.
 
     Raises:
         StateError: something cannot be written; run it again, or undo.
     """
     folders = dict.fromkeys(() if record is None else record.folders)
     folders |= dict.fromkeys(_missing_folders(changes, places))
-    under_way = _under_way(wanted, changes, folders)
+    needs_reboot = any(change.is_one and change.needs == REBOOT for change in changes)
+    earlier = "" if record is None else record.reboot_from
+    reboot_from = this_boot if needs_reboot else earlier
     with _told_as_state_error(book):
-        book.write(under_way)
+        book.write(_under_way(wanted, changes, folders, reboot_from))
         for change in changes:
             _carry_out(change, places)
         kept = tuple(_entry(change) for change in changes if change.is_wanted)
         folders = _still_there(folders, places)
-        book.write(Record(wanted, kept, tuple(folders)))
+        book.write(Record(wanted, kept, tuple(folders), reboot_from=reboot_from))
 
 
 def undo(changes: Sequence[Change], places: Places, book: Book, record: Record) -> None:
@@ -44,7 +49,7 @@ def undo(changes: Sequence[Change], places: Places, book: Book, record: Record) 
         StateError: something cannot be written; run it again.
     """
     with _told_as_state_error(book):
-        book.write(_under_way(record.wanted, changes, record.folders))
+        book.write(_under_way(record.wanted, changes, record.folders, record.reboot_from))
         for change in changes:
             _carry_out(change, places)
         _still_there(dict.fromkeys(record.folders), places)
@@ -62,9 +67,11 @@ def _carry_out(change: Change, places: Places) -> None:
     place(path, change.after)
 
 
-def _under_way(wanted: dict[str, Any], changes: Sequence[Change], folders: Iterable[str]) -> Record:
+def _under_way(
+    wanted: dict[str, Any], changes: Sequence[Change], folders: Iterable[str], reboot_from: str
+) -> Record:
     entries = tuple(_entry(change, is_under_way=True) for change in changes)
-    return Record(wanted, entries, tuple(folders), is_whole=False)
+    return Record(wanted, entries, tuple(folders), is_whole=False, reboot_from=reboot_from)
 
 
 def _entry(change: Change, *, is_under_way: bool = False) -> Entry:

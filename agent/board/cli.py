@@ -22,6 +22,7 @@ from agent.board.render import REBOOT, notes, render
 from agent.board.wanted import NO_HAT, Chrony, Gps, Level, Logs, Wanted, parse_rate
 from agent.cli_common import EXIT_FAILED, fail
 from agent.errors import AgentError, ConfigError, StateError
+from agent.host import boot_id
 
 HERE: Final = Path("/")
 NONE: Final = "none"
@@ -191,7 +192,9 @@ def apply_(context: click.Context, /, root: Path, boot: Path | None, **options: 
             return
         _ask("Write this?", is_sure=is_sure)
         with book.alone():
-            carrying.apply(changes, places, book, record, wanted.model_dump(mode="json"))
+            told = wanted.model_dump(mode="json")
+            this_boot = boot_id() if root == HERE else ""
+            carrying.apply(changes, places, book, record, told, this_boot=this_boot)
     except AgentError as error:
         fail(error)
     click.echo("Done. `milepost-agent board undo` takes it back.")

@@ -55,6 +55,8 @@ class Record:
     folders: tuple[str, ...] = ()
     """Made by us, the outer before the inner."""
     is_whole: bool = True
+    reboot_from: str = ""
+    """The id of the boot that must end before all of it is in force."""
 
     def entry(self, path: str) -> Entry | None:
         """Of a target's path."""
@@ -132,6 +134,7 @@ def _told(record: Record) -> dict[str, Any]:
         "is_whole": record.is_whole,
         "wanted": record.wanted,
         "folders": record.folders,
+        "reboot_from": record.reboot_from,
         "entries": [
             {
                 "path": entry.path,
@@ -163,6 +166,7 @@ def _record(told: dict[str, Any]) -> Record:
         wanted=told["wanted"],
         is_whole=told["is_whole"],
         folders=tuple(told["folders"]),
+        reboot_from=told["reboot_from"],
         entries=tuple(
             Entry(
                 path=entry["path"],

@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Final
 
 from agent.doctor import (
+    board,
     broker,
     can_bus,
     certificate,
@@ -66,6 +67,7 @@ AREAS: Final = {
         Area("modules", "the kernel modules that the buses need", modules),
         Area("clock", "who sets the system's clock, and what keeps it", clock),
         Area("disk", "the state directory's file system, and the outbox in it", disk),
+        Area("board", "what `board apply` set up: still there, and in force", board),
         Area("power", "the board's supply voltage and temperature", power),
         Area("permissions", "what the agent's user may do", permissions),
         Area("certificate", "the vehicle's key and certificate, and the broker's CA", certificate),

@@ -41,18 +41,17 @@ NO_INTERFACE_PI: Final = Kind(
     "can-no-interface-pi",
     Severity.ERROR,
     "there is no interface {channel} (CAN interfaces here: {known})",
-    "printf 'dtparam=spi=on\\ndtoverlay=mcp2515-can0,oscillator=16000000,interrupt=25\\n' | "
-    "sudo tee -a /boot/firmware/config.txt && sudo reboot",
-    "For a HAT with an MCP2515; oscillator and interrupt are printed on it. An MCP2518FD takes "
-    "dtoverlay=mcp251xfd,spi0-0,oscillator=40000000,interrupt=25.",
+    "sudo milepost-agent board apply --hat mcp2515 && sudo reboot",
+    "`milepost-agent board list` names HATs; for another one oscillator and interrupt are printed "
+    "on it: --oscillator 8M --interrupt-gpio 25.",
 )
 NO_INTERFACE_JETSON: Final = Kind(
     "can-no-interface-jetson",
     Severity.ERROR,
     "there is no interface {channel} (CAN interfaces here: {known})",
-    "sudo modprobe can_raw && sudo modprobe mttcan && sudo ip link set {channel} up type can "
-    "bitrate 500000 restart-ms 100",
-    "The pins of the header must be set to CAN: sudo /opt/nvidia/jetson-io/jetson-io.py.",
+    "sudo milepost-agent board apply --bitrate 500k && sudo reboot",
+    "On an Orin Nano CAN is on J17 of the carrier board; on an AGX Orin the pins of the header "
+    "must be set to CAN first: sudo /opt/nvidia/jetson-io/jetson-io.py.",
 )
 CHIP_SILENT: Final = Kind(
     "can-chip-silent",
@@ -102,8 +101,8 @@ NO_RESTART: Final = Kind(
     Severity.WARNING,
     "{channel} does not come back after bus-off: restart-ms is 0",
     "sudo ip link set {channel} down && sudo ip link set {channel} up type can restart-ms 100",
-    "To keep it over a reboot put it where the interface is set up (systemd-networkd: "
-    "[CAN] RestartSec=100ms).",
+    "To keep it over a reboot: sudo milepost-agent board apply --restart-ms 100; or where else "
+    "the interface is set up (systemd-networkd: [CAN] RestartSec=100ms).",
 )
 FD_OFF: Final = Kind(
     "can-fd-off",

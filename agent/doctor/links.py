@@ -19,6 +19,7 @@ class Link:
     is_up: bool = False
     state: str = ""
     bitrate: int | None = None
+    data_bitrate: int | None = None
     restart_ms: int | None = None
     takes_fd: bool = False
     rx_errors: int = 0
@@ -58,6 +59,8 @@ def _link(entry: dict[str, Any]) -> Link:
         state=data.get("state", ""),
         # controllers with fixed bit rates have it in a key of its own (iproute2, iplink_can.c)
         bitrate=data.get("bittiming", {}).get("bitrate") or data.get("bittiming_bitrate"),
+        data_bitrate=data.get("data_bittiming", {}).get("bitrate")
+        or data.get("data_bittiming_bitrate"),
         restart_ms=data.get("restart_ms"),
         takes_fd=entry.get("mtu", 16) >= 72,
         rx_errors=counters.get("rx", 0) or received.get("errors", 0),

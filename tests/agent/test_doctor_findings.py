@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from agent.board.record import Record
+from agent.board.wanted import Wanted as BoardWanted
 from agent.config import GpsSource
 from agent.doctor import (
     areas,
+    board,
     broker,
     broker_dial,
     can_bus,
@@ -204,7 +207,46 @@ def dial(**fields):
     return broker_dial.Facts(**good | fields)
 
 
+def set_up(**fields):
+    wanted = BoardWanted(board="pi4", hat="mcp2518fd", dbitrate=2_000_000, pps_gpio=18)
+    record = Record(wanted.model_dump(mode="json"))
+    good = {
+        "record": replace(record, **fields.pop("of_record", {})),
+        "model": "Raspberry Pi 4 Model B Rev 1.4",
+        "links": {"can0": SET_UP_CAN},
+        "watchdog": True,
+        "gpsd": ("/usr/sbin/gpsd", "-n", "/dev/ttyAMA0"),
+        "refids": frozenset({"GPS", "PPS"}),
+        "tmp_type": "tmpfs",
+    }
+    return board.Facts(**good | fields)
+
+
+SET_UP_CAN = Link(
+    "can0",
+    is_can=True,
+    kind="can",
+    is_up=True,
+    bitrate=500_000,
+    data_bitrate=2_000_000,
+    restart_ms=100,
+)
+
 CASES = {
+    "board-not-applied": (board, board.Facts(model="Raspberry Pi 4 Model B Rev 1.4")),
+    "board-record-unreadable": (board, board.Facts(unreadable="Permission denied")),
+    "board-unfinished": (board, set_up(of_record={"is_whole": False})),
+    "board-other-model": (board, set_up(model="Raspberry Pi 5 Model B Rev 1.0")),
+    "board-changed": (board, set_up(changed=("/etc/default/gpsd",))),
+    "board-reboot": (board, set_up(in_this_boot=True, links={}, watchdog=False, refids=None)),
+    "board-can-absent": (board, set_up(links={})),
+    "board-can-differs": (board, set_up(links={"can0": replace(SET_UP_CAN, bitrate=250_000)})),
+    "board-watchdog-off": (board, set_up(watchdog=False)),
+    "board-gpsd-options": (board, set_up(gpsd=("/usr/sbin/gpsd",))),
+    "board-no-chrony": (board, set_up(refids=None)),
+    "board-chrony-sources": (board, set_up(refids=frozenset({"GPS"}))),
+    "board-tmp-on-disk": (board, set_up(tmp_type="")),
+    "board-good": (board, set_up()),
     "config-absent": (config_file, config(is_there=False)),
     "config-denied": (config_file, config(is_denied=True)),
     "config-broken": (config_file, config(fault=ConfigError("gps.prot = 1: unknown", hint="H."))),
@@ -486,6 +528,23 @@ def test_what_chronyc_says_is_read():
     assert clock.parse_tracking(told.replace("slow", "fast")) == 0.25
     assert clock.parse_tracking(told.replace("Normal", "Not synchronised")) is None
     assert clock.parse_tracking("506 Cannot talk to daemon\n") is None
+
+
+def test_what_chronyc_says_of_its_reference_clocks_is_read():
+    told = "#,*,GPS,0,4,377,11,0.0,0.0,0.1\n^,+,192.168.1.1,2,6,377,53,0.0,0.0,0.1\nx\n"
+    assert board.parse_sources(told) == {"GPS"}
+
+
+@pytest.mark.parametrize(
+    ("link", "what"),
+    [
+        (replace(SET_UP_CAN, data_bitrate=None), "the data bit rate unset, set up is 2000000"),
+        (replace(SET_UP_CAN, restart_ms=0), "restart-ms unset, set up is 100"),
+    ],
+)
+def test_every_setting_of_a_can_interface_is_held_against_what_is_set_up(link, what):
+    (finding,) = board.check(set_up(links={"can0": link}))
+    assert what in finding.text
 
 
 def test_modes_groups_and_owners_decide_what_a_user_may_do():

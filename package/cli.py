@@ -46,7 +46,7 @@ def deb_command(arch: str | None, version: str | None, out: Path) -> None:
         platform = PLATFORMS[arch] if arch else native()
         version = version or project_version()
         click.echo(f"building milepost-agent {version} for {platform.debian}", err=True)
-        built = deb.build(platform, version, out, epoch_s=deb.source_epoch_s())
+        (built,) = deb.build(platform, [version], out, epoch_s=deb.source_epoch_s())
     except PackageError as error:
         _fail(error)
     for name, reason in platform.lacks().items():

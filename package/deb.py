@@ -26,6 +26,8 @@ from package.lock import ROOT
 from package.platforms import PYTHONS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from package.platforms import Platform
 
 NAME: Final = "milepost-agent"
@@ -34,7 +36,8 @@ _TEMPLATES: Final = ROOT / "package/debian"
 _UNITS: Final = ROOT / "systemd"
 _UNIT_TYPES: Final = (".service", ".socket", ".timer", ".path", ".target", ".mount", ".slice")
 _SCRIPTS: Final = ("postinst", "prerm", "postrm")
-_DOCS: Final = ("configuration.md", "doctor.md", "packaging.md", "install.md", "operations.md")
+DOCS: Final = ("configuration.md", "doctor.md", "packaging.md", "install.md", "operations.md")
+"""What an installer may want on a board with no network."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,31 +50,57 @@ class Built:
     installed_kib: int
 
 
-def build(platform: Platform, version: str, out: Path, *, epoch_s: int) -> Built:
-    """Make the package and its bill of materials in ``out``.
+def build(platform: Platform, versions: Sequence[str], out: Path, *, epoch_s: int) -> list[Built]:
+    """Make the package and its bill of materials in ``out``, of each version.
 
     Raises:
         PackageError: something that goes in cannot be had.
     """
     with tempfile.TemporaryDirectory(prefix="milepost-deb-") as temporary:
         work = Path(temporary)
-        tree = work / "tree"
-        libraries = tree / HOME / "lib/python3/site-packages"
-        libraries.mkdir(parents=True)
-        archives = site_packages.make(libraries, platform, version, work)
-        for python in PYTHONS:
-            (tree / HOME / f"lib/python{python}").symlink_to("python3")
-        document = sbom.make(site_packages.installed(libraries), archives, platform, epoch_s)
-        units = _lay_out(tree)
-        _document(tree, document, version, epoch_s)
-        installed_kib = _control(tree, platform, version, units)
-        _settle(tree, epoch_s)
+        libraries = work / "libraries"
+        archives = site_packages.install(libraries, platform, work)
         out.mkdir(parents=True, exist_ok=True)
-        stem = f"{NAME}_{version}_{platform.debian}"
-        _pack(tree, out / f"{stem}.deb", epoch_s)
-        (out / f"{stem}.sbom.cdx.json").write_text(document, encoding="utf-8")
-    file = out / f"{stem}.deb"
-    return Built(file, out / f"{stem}.sbom.cdx.json", file.stat().st_size, installed_kib)
+        return [
+            _build(
+                platform,
+                version,
+                out=out,
+                epoch_s=epoch_s,
+                libraries=libraries,
+                archives=archives,
+                work=work / version,
+            )
+            for version in versions
+        ]
+
+
+def _build(
+    platform: Platform,
+    version: str,
+    *,
+    out: Path,
+    epoch_s: int,
+    libraries: Path,
+    archives: list[site_packages.Archive],
+    work: Path,
+) -> Built:
+    tree = work / "tree"
+    site = tree / HOME / "lib/python3/site-packages"
+    shutil.copytree(libraries, site)
+    site_packages.add_milepost(site, platform, version, work)
+    for python in PYTHONS:
+        (tree / HOME / f"lib/python{python}").symlink_to("python3")
+    document = sbom.make(site_packages.installed(site), archives, platform, epoch_s)
+    units = _lay_out(tree)
+    _document(tree, document, version, epoch_s)
+    installed_kib = _control(tree, platform, version, units)
+    _settle(tree, epoch_s)
+    stem = f"{NAME}_{version}_{platform.debian}"
+    file, materials = out / f"{stem}.deb", out / f"{stem}.sbom.cdx.json"
+    _pack(tree, file, epoch_s)
+    materials.write_text(document, encoding="utf-8")
+    return Built(file, materials, file.stat().st_size, installed_kib)
 
 
 def source_epoch_s() -> int:
@@ -134,7 +163,7 @@ def _document(tree: Path, document: str, version: str, epoch_s: int) -> None:
     changelog = changelog.replace("@DATE@", format_datetime(datetime.fromtimestamp(epoch_s, UTC)))
     _put_compressed(folder / "changelog.gz", changelog.encode())
     _put_compressed(folder / "NEWS.md.gz", (ROOT / "CHANGELOG.md").read_bytes())
-    for name in _DOCS:
+    for name in DOCS:
         if (ROOT / "docs" / name).exists():
             _put(folder / name, (ROOT / "docs" / name).read_text())
     _put(

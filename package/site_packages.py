@@ -47,19 +47,18 @@ class Archive:
     sha256: str
 
 
-def make(folder: Path, platform: Platform, version: str, work: Path) -> list[Archive]:
-    """Fill ``folder``; give what went in, by name, Milepost itself not among it.
+def install(folder: Path, platform: Platform, work: Path) -> list[Archive]:
+    """Fill ``folder`` with the libraries; give what went in, by name.
 
     Raises:
         PackageError: a wheel cannot be had or a hash is another one.
     """
+    folder.mkdir()
     archives: dict[str, Archive] = {}
     for python in PYTHONS:
         target = work / f"python{python}"
         archives |= {one.file: one for one in _install(target, platform, python, work)}
         _lay_upon(target, folder)
-    _add_milepost(folder, version, work)
-    _require_complete(folder, platform)
     return sorted(archives.values(), key=lambda one: (one.name, one.file))
 
 
@@ -106,8 +105,12 @@ def _lay_upon(source: Path, folder: Path) -> None:
             )
 
 
-def _add_milepost(folder: Path, version: str, work: Path) -> None:
-    """The agent of this source tree, as its wheel has it, called ``version``."""
+def add_milepost(folder: Path, platform: Platform, version: str, work: Path) -> None:
+    """The agent of this source tree, as its wheel has it, called ``version``.
+
+    Raises:
+        PackageError: it asks for a library that is not in ``folder``.
+    """
     source = work / "source"
     source.mkdir()
     for name in (*OWN_PARTS, *_FOREIGN_PARTS):
@@ -131,6 +134,7 @@ def _add_milepost(folder: Path, version: str, work: Path) -> None:
         "[console_scripts]\nmilepost-agent = agent.cli:main\n", encoding="utf-8"
     )
     _lay_upon(target, folder)
+    _require_complete(folder, platform)
 
 
 def installed(folder: Path) -> list[Distribution]:

@@ -27,7 +27,8 @@ SECRETS = (b"PRIVATE KEY-----", b"AWS_SECRET_ACCESS_KEY=", b"BEGIN CERTIFICATE--
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     out = tmp_path_factory.mktemp("deb")
-    return deb.build(platforms.native(), "0.1.0", out, epoch_s=EPOCH_S)
+    (made,) = deb.build(platforms.native(), ["0.1.0"], out, epoch_s=EPOCH_S)
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +128,7 @@ def test_the_agent_runs_from_what_was_unpacked(built, tmp_path):
 
 
 def test_the_same_source_gives_the_same_bytes(built, tmp_path):
-    again = deb.build(platforms.native(), "0.1.0", tmp_path, epoch_s=EPOCH_S)
+    (again,) = deb.build(platforms.native(), ["0.1.0"], tmp_path, epoch_s=EPOCH_S)
     assert again.file.read_bytes() == built.file.read_bytes()
     assert again.sbom.read_bytes() == built.sbom.read_bytes()
 

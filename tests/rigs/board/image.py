@@ -1,8 +1,8 @@
-"""Builds the guest: debootstrap, the agent from its wheel, ext4. Cached by what goes in.
+"""Builds the guest: debootstrap, the agent from its Debian package, ext4. Cached by what goes in.
 
-Two layers, each a folder in the cache that is renamed into place when it is complete: the
-bare Debian (minutes, seldom) and the image with the agent (under a minute, whenever the
-wheel, the unit or the recipe changes).
+Three layers, each a folder in the cache that is renamed into place when it is complete: the
+bare Debian (minutes, seldom), the packages of this source tree, and the image with the agent
+installed or with its packages beside it (under a minute, whenever sources or recipe change).
 """
 
 import contextlib
@@ -10,11 +10,13 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from package import deb
+from package.errors import PackageError
+from package.platforms import PLATFORMS
 from tests.rigs.board import recipe
 from tests.rigs.board.errors import MissingProgramsError, RigError
 
@@ -22,10 +24,20 @@ CACHE = Path(
     os.environ.get("MILEPOST_RIG_CACHE")
     or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "milepost-rig"
 )
-PROGRAMS = ("qemu-system-x86_64", "debootstrap", "mke2fs", "debugfs", "chroot", "mosquitto")
+_EPOCH_S = 1_760_000_000
+"""In every package of the rig, so that the same source is the same image whatever was committed."""
+
+PROGRAMS = (
+    "dpkg-deb",
+    "qemu-system-x86_64",
+    "debootstrap",
+    "mke2fs",
+    "debugfs",
+    "chroot",
+    "mosquitto",
+)
 PROGRAMS_PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
-KEPT_IMAGES = 2
-_PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
+KEPT_IMAGES = 4
 _DROPPED = ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info")
 
 
@@ -63,34 +75,60 @@ def require_programs():
         raise MissingProgramsError(", ".join(missing))
 
 
-def build(say):
-    """The image of this source tree, from the cache or made now; ``say`` takes progress."""
+def build(say, *, installed=True):
+    """The image of this source tree, from the cache or made now; ``say`` takes progress.
+
+    ``installed``: the agent is installed and starts with the board. Else its packages lie in
+    ``recipe.SHELF`` for the scenario to install.
+    """
     require_programs()
-    CACHE.mkdir(parents=True, exist_ok=True)
+    packages = _packages(say)
+    folder = CACHE / f"image-{recipe.image_digest(packages.name, installed=installed)}"
+    if folder.is_dir():
+        os.utime(folder)
+        return Image(folder)
+    base = _base(say)
+    say("installing the agent's package, making the image" if installed else "making the image")
     with _workspace() as work:
-        wheel = _wheel(work)
-        wheels = [wheel, *_dependencies(wheel, say)]
-        folder = CACHE / f"image-{recipe.image_digest(wheels)}"
-        if folder.is_dir():
-            os.utime(folder)
-            return Image(folder)
-        base = _base(say)
-        say("installing the agent from its wheel, making the image")
         made = work / "image"
         made.mkdir()
         tree = work / "tree"
         _run("cp", "-a", "--reflink=auto", base, tree)
-        _install(tree, wheels)
+        _furnish(tree)
+        shelf = tree / recipe.SHELF
+        shelf.mkdir(parents=True)
+        for file in packages.glob("*.deb"):
+            shutil.copy(file, shelf)
+        if installed:
+            _chroot(tree, "dpkg", "--install", f"/{recipe.SHELF}/{recipe.DEB}")
+            shutil.rmtree(shelf)
+        _chroot(tree, "systemctl", "--quiet", "enable", *recipe.ENABLED)
+        _chroot(tree, "systemctl", "--quiet", "mask", *recipe.MASKED)
+        (tree / "etc/machine-id").write_text("")
         for name, pattern in (("vmlinuz", "vmlinuz-*"), ("initrd", "initrd.img-*")):
             (found,) = (tree / "boot").glob(pattern)
             found.replace(made / name)
-        passwd = (tree / "etc/passwd").read_text().splitlines()
-        (entry,) = (line.split(":") for line in passwd if line.startswith("milepost:"))
-        (made / "agent-ids.json").write_text(json.dumps([int(entry[2]), int(entry[3])]))
+        (made / "agent-ids.json").write_text(json.dumps(_agent_ids(tree)))
         _run("mke2fs", "-q", "-t", "ext4", "-d", tree, made / "disk.img", recipe.DISK_SIZE)
         _into_place(made, folder)
     _prune()
     return Image(folder)
+
+
+def _packages(say):
+    """The folder with the packages of this source tree: as it is, and one called newer."""
+    folder = CACHE / f"packages-{recipe.sources_digest()}"
+    if not folder.is_dir():
+        say("building the Debian package (under a minute)")
+        with _workspace() as work:
+            made = work / "packages"
+            try:
+                deb.build(PLATFORMS[recipe.ARCHITECTURE], recipe.VERSIONS, made, epoch_s=_EPOCH_S)
+            except PackageError as error:
+                raise RigError(str(error)) from error
+            _into_place(made, folder)
+    os.utime(folder)
+    return folder
 
 
 def _base(say):
@@ -115,18 +153,8 @@ def _base(say):
     return folder
 
 
-def _install(tree, wheels):
-    shelf = tree / "tmp/wheels"
-    shelf.mkdir()
-    for wheel in wheels:
-        shutil.copy(wheel, shelf)
-    _chroot(tree, "python3", "-m", "venv", "/opt/milepost")
-    _chroot(
-        tree,
-        *("/opt/milepost/bin/pip", "install", "--quiet", "--isolated", "--no-index"),
-        *("--disable-pip-version-check", "--find-links", "/tmp/wheels", "milepost[agent]"),
-    )
-    shutil.rmtree(shelf)
+def _furnish(tree):
+    """The rig's own files."""
     for source, target in recipe.FILES.items():
         place = tree / target
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -135,48 +163,13 @@ def _install(tree, wheels):
         (tree / target).unlink(missing_ok=True)
         (tree / target).write_text(text)
     (tree / "opt/rig/drive.candump").write_text(recipe.drive_candump())
-    _chroot(tree, "systemd-sysusers")
-    _chroot(tree, "systemctl", "--quiet", "enable", *recipe.ENABLED)
-    _chroot(tree, "systemctl", "--quiet", "mask", *recipe.MASKED)
-    (tree / "etc/machine-id").write_text("")
 
 
-def _wheel(work):
-    """``make wheel``, into a folder of its own."""
-    _run(
-        *(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-index"),
-        *("--no-build-isolation", "--wheel-dir", work, recipe.ROOT),
-    )
-    (wheel,) = work.glob("milepost-*.whl")
-    return wheel
-
-
-def _dependencies(wheel, say):
-    """The wheels that the agent needs in the guest, from pip's index; kept."""
-    constraints = recipe.ROOT / "constraints.txt"
-    key = recipe.digest(
-        [constraints.read_bytes(), (recipe.ROOT / "pyproject.toml").read_bytes(), recipe.PYTHON]
-    )
-    folder = CACHE / f"wheels-{key}"
-    if not folder.is_dir():
-        say("fetching the agent's dependencies for the guest's Python")
-        with _workspace() as work:
-            target = work / "wheels"
-            # pure Python without a wheel on the index: made here
-            _run(
-                *(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps"),
-                *("--wheel-dir", target, "--constraint", constraints, *recipe.SOURCE_ONLY),
-            )
-            platforms = [word for name in _PLATFORMS for word in ("--platform", name)]
-            _run(
-                *(sys.executable, "-m", "pip", "download", "--quiet", "--dest", target),
-                *("--python-version", recipe.PYTHON, "--implementation", "cp", *platforms),
-                *("--only-binary=:all:", "--find-links", target),
-                *("--constraint", constraints, f"{wheel}[agent]"),
-            )
-            (target / wheel.name).unlink(missing_ok=True)
-            _into_place(target, folder)
-    return sorted(folder.glob("*.whl"))
+def _agent_ids(tree):
+    """User and group of the agent; nothing while it is not installed."""
+    passwd = (tree / "etc/passwd").read_text().splitlines()
+    entries = (line.split(":") for line in passwd if line.startswith("milepost:"))
+    return [int(number) for entry in entries for number in entry[2:4]]
 
 
 def _mirror():
@@ -214,9 +207,10 @@ def _into_place(made, folder):
 
 
 def _prune():
-    images = sorted(CACHE.glob("image-*"), key=lambda path: path.stat().st_mtime)
-    for old in images[:-KEPT_IMAGES]:
-        shutil.rmtree(old, ignore_errors=True)
+    for kind in ("image", "packages"):
+        found = sorted(CACHE.glob(f"{kind}-*"), key=lambda path: path.stat().st_mtime)
+        for old in found[:-KEPT_IMAGES]:
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def _chroot(tree, *command):

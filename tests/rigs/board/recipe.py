@@ -3,10 +3,10 @@
 import hashlib
 from pathlib import Path
 
-SUITE = "bookworm"
-PYTHON = "3.11"
-"""The guest's own."""
+from package import deb
+from package.cli import project_version
 
+SUITE = "bookworm"
 PACKAGES = (
     "can-utils",
     "chrony",
@@ -19,8 +19,13 @@ PACKAGES = (
     "systemd-sysv",
     "udev",
 )
-SOURCE_ONLY = ("gpsd-py3",)
-"""Of the agent's dependencies, those that are published without a wheel."""
+ARCHITECTURE = "amd64"
+VERSIONS = (project_version(), f"{project_version()}+rig2")
+"""Of this source tree, and of the same one as an upgrade."""
+
+DEB, NEWER_DEB = (f"{deb.NAME}_{version}_{ARCHITECTURE}.deb" for version in VERSIONS)
+SHELF = "opt/rig/packages"
+"""Where the packages lie in a guest that has the agent not installed."""
 
 INITRD_MODULES = ("virtio_pci", "virtio_blk", "ext4")
 """All that the root file system needs; a third of the usual size, seconds less under emulation."""
@@ -56,7 +61,6 @@ TEXTS = {
     "etc/resolv.conf": "",
 }
 ENABLED = (
-    "milepost-agent.service",
     "rig-network.service",
     "rig-can.service",
     "rig-helper.service",
@@ -75,6 +79,20 @@ MASKED = (
     "getty@tty1.service",
     "serial-getty@ttyS0.service",
 )
+PACKAGED = (
+    "agent",
+    "contract",
+    "firmware-config",
+    "package",
+    "systemd",
+    "pyproject.toml",
+    "CHANGELOG.md",
+    "LICENSE",
+    "README.md",
+    *(f"docs/{name}" for name in deb.DOCS),
+)
+"""What the packages are made of, below ``ROOT``."""
+
 BUILDER = Path(__file__).resolve().parent / "image.py"
 
 
@@ -83,11 +101,31 @@ def base_digest():
     return digest([repr((SUITE, PACKAGES, INITRD_MODULES))])
 
 
-def image_digest(wheels):
+def sources_digest():
+    """Of all that goes into the packages."""
+    files = (
+        file
+        for name in PACKAGED
+        for file in ([ROOT / name] if (ROOT / name).is_file() else (ROOT / name).rglob("*"))
+        if file.is_file() and "__pycache__" not in file.parts
+    )
+    named = sorted((str(file.relative_to(ROOT)), file) for file in files)
+    return digest(
+        [repr(VERSIONS), *(part for name, file in named for part in (name, file.read_bytes()))]
+    )
+
+
+def image_digest(packages, *, installed):
     """Of everything in the image."""
-    parts = [base_digest(), repr((DISK_SIZE, TEXTS, ENABLED, MASKED, SKIPPED_CAN_S))]
-    files = sorted([*FILES, DRIVE_CAN, BUILDER, *wheels], key=lambda path: path.name)
-    return digest([*parts, *(part for file in files for part in (file.name, file.read_bytes()))])
+    parts = [base_digest(), repr((DISK_SIZE, TEXTS, ENABLED, MASKED, SKIPPED_CAN_S)), packages]
+    files = sorted([*FILES, DRIVE_CAN, BUILDER], key=lambda path: path.name)
+    return digest(
+        [
+            *parts,
+            repr(installed),
+            *(part for file in files for part in (file.name, file.read_bytes())),
+        ]
+    )
 
 
 def drive_candump():

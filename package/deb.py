@@ -237,7 +237,7 @@ def _pack(tree: Path, file: Path, epoch_s: int) -> None:
     if program is None:
         raise PackageError("dpkg-deb is not here; it comes with dpkg")
     done = subprocess.run(
-        [program, "--root-owner-group", "-Zxz", "-z9", "--build", str(tree), str(file)],
+        [program, "--root-owner-group", "-Zxz", "-z6", "--build", str(tree), str(file)],
         capture_output=True,
         text=True,
         check=False,

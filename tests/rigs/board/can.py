@@ -4,16 +4,15 @@ One boot, the vehicle's agent run by systemd, two buses on vcan. What the agent 
 against the kernel's own counters (``/proc/net/can``) and against cantools' encoding.
 """
 
-import functools
 import json
 import time
-from dataclasses import dataclass
 
 import cantools
 
 from tests.rigs.board import recipe
 from tests.rigs.board.bench import plain
-from tests.rigs.board.errors import RigError, RunEndedError
+from tests.rigs.board.checks import checked, memory_mb_of, no_time_for
+from tests.rigs.board.errors import RigError
 from tests.rigs.board.ledger import balance
 
 CONFIG = recipe.GUEST / "agent-can.toml"
@@ -35,15 +34,6 @@ FLOOD_FRAMES = 20_000
 STOPPED_FRAMES = 5_000
 HEED_S = 90.0
 """For the agent to see what happened; on an emulated processor everything takes its time."""
-
-
-@dataclass(frozen=True)
-class Check:
-    """One promise, and what was seen of it."""
-
-    promise: str
-    told: str
-    held: bool
 
 
 class Buses:
@@ -288,16 +278,11 @@ def run(bench, *, deadline_s, with_load=False):
     checks = []
     for function in CHECKS:
         if time.monotonic() - begun_s + HEED_S > deadline_s:
-            checks.append(
-                Check(function.__doc__, f"did not fit into {deadline_s:.0f} s", held=False)
-            )
+            checks.append(no_time_for(function, deadline_s))
             continue
-        checks.append(_checked(function, buses))
-        bench.say(
-            f"{'held' if checks[-1].held else 'BROKEN'}: {checks[-1].promise}: {checks[-1].told}"
-        )
+        checks.append(checked(function, buses, bench.say))
     bench.run("systemctl", "start", "rig-can.service")
-    memory_mb = _memory_mb(bench)
+    memory_mb = memory_mb_of(bench.run, "milepost-agent")
     figures = load(bench) if with_load else None
     restarts = bench.run("systemctl", "show", "milepost-agent", "--property=NRestarts", "--value")
     faults = [f"{check.promise}: {check.told}" for check in checks if not check.held]
@@ -320,29 +305,6 @@ def run(bench, *, deadline_s, with_load=False):
         "took_s": round(time.monotonic() - begun_s),
         "faults": [*faults, *found.faults],
     }
-
-
-def _memory_mb(bench):
-    """PSS, RSS and USS of the agent, on a board where no other Python runs but the helper."""
-    pid = bench.run("systemctl", "show", "milepost-agent", "--property=MainPID", "--value").strip()
-    lines = bench.run("cat", f"/proc/{pid}/smaps_rollup").splitlines()[1:]
-    kib = {line.split(":")[0]: int(line.split()[1]) for line in lines}
-    kib["Uss"] = kib["Private_Clean"] + kib["Private_Dirty"]
-    return {name: round(kib[name] * 1024 / 1e6, 1) for name in ("Pss", "Rss", "Uss")}
-
-
-def _promise(function):
-    return function.__doc__.rstrip(".")
-
-
-def _checked(function, buses):
-    check = functools.partial(Check, _promise(function))
-    try:
-        return check(function(buses), held=True)
-    except RunEndedError:
-        raise
-    except (AssertionError, RigError) as error:
-        return check(str(error) or repr(error), held=False)
 
 
 def words(report):

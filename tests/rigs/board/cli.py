@@ -15,9 +15,10 @@ from pathlib import Path
 
 import click
 
-from tests.rigs.board import can, clock, network, power
+from tests.rigs.board import can, clock, fleet, network, power
 from tests.rigs.board import image as images
 from tests.rigs.board.bench import Bench
+from tests.rigs.board.depot import Depot
 from tests.rigs.board.errors import MissingProgramsError, RigError, RunEndedError
 from tests.rigs.board.machine import accelerator
 
@@ -33,6 +34,7 @@ Examples:
   python -m tests.rigs.board power --cuts 5 --seed 7 --keep /tmp/rig --json report.json
   python -m tests.rigs.board network --only flapping
   python -m tests.rigs.board can
+  python -m tests.rigs.board fleet
   python -m tests.rigs.board run -- systemctl status milepost-agent
 """,
 )
@@ -135,6 +137,19 @@ def can_command(*, load, **options):
     )
 
 
+@rig.command("fleet")
+@scenario
+def fleet_command(**options):
+    """From a bare board to a vehicle in the fleet: package, claim, watchdog, upgrade, purge."""
+    _perform(
+        lambda depot, deadline_s: fleet.run(depot, deadline_s=deadline_s),
+        fleet.words,
+        **options,
+        stand=Depot,
+        installed=False,
+    )
+
+
 @rig.command("run")
 @click.argument("command", nargs=-1, required=True)
 def run_command(command):
@@ -155,8 +170,20 @@ def run_command(command):
     sys.exit(done.code)
 
 
-def _perform(function, words, *, seed, deadline_s, accel, json_file, keep, **guest):
-    built = _built()
+def _perform(
+    function,
+    words,
+    *,
+    seed,
+    deadline_s,
+    accel,
+    json_file,
+    keep,
+    stand=Bench,
+    installed=True,
+    **guest,
+):
+    built = _built(installed=installed)
     seed = random.SystemRandom().randrange(10**6) if seed is None else seed
     accel = accelerator() if accel == "auto" else accel
     _say(f"seed {seed}, {accel}, at most {deadline_s} s")
@@ -165,7 +192,7 @@ def _perform(function, words, *, seed, deadline_s, accel, json_file, keep, **gue
         folder = keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            with Bench(built, folder, accel=accel, seed=seed, say=_say, **guest) as bench:
+            with stand(built, folder, accel=accel, seed=seed, say=_say, **guest) as bench:
                 report = {"seed": seed, **function(bench, deadline_s)}
         except RigError as error:
             _fail(str(error))
@@ -183,9 +210,9 @@ def _perform(function, words, *, seed, deadline_s, accel, json_file, keep, **gue
     click.echo("every promise was kept; nothing that was owed is missing")
 
 
-def _built():
+def _built(*, installed=True):
     try:
-        return images.build(_say)
+        return images.build(_say, installed=installed)
     except MissingProgramsError as error:
         required = os.environ.get("MILEPOST_REQUIRE_ALL") == "1"
         click.echo(

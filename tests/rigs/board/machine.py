@@ -139,11 +139,16 @@ class Machine:
         waiter.daemon = True
         waiter.start()
 
-    def wait_ready(self, timeout_s=BOOT_S):
-        """Until systemd has heard READY=1 of the agent. Gives ``BootTimes``."""
+    def wait_up(self, timeout_s=BOOT_S):
+        """Until the guest takes commands."""
         deadline = time.monotonic() + timeout_s
         while not self.shell.up.wait(0.2):
             self._check_alive(deadline, "the guest's helper")
+
+    def wait_ready(self, timeout_s=BOOT_S):
+        """Until systemd has heard READY=1 of the agent. Gives ``BootTimes``."""
+        deadline = time.monotonic() + timeout_s
+        self.wait_up(timeout_s)
         ask = (
             *("systemctl", "show", "milepost-agent", "--property"),
             "ActiveState,ActiveEnterTimestampMonotonic",

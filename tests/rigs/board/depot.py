@@ -1,0 +1,144 @@
+"""The depot: a bare board on the bench, and the real one-machine cloud that it shall join."""
+
+import base64
+import contextlib
+import json
+import random
+import time
+
+from cloud.cli.fleet.common import fleet_control
+from tests.fakes.one_machine import CloudProcess, milepost_cloud
+from tests.rigs.board.errors import RigError
+from tests.rigs.board.ledger import Witness
+from tests.rigs.board.machine import Machine
+
+VEHICLE = "van-17"
+HOST = "10.0.2.2"
+"""This machine's loopback, as the guest sees it."""
+
+STATE, CONFIG = "/var/lib/milepost", "/etc/milepost/agent.toml"
+_POLL_S = 0.5
+
+
+class Depot:
+    """Board, cloud, and what the installer carries between them; a context manager."""
+
+    def __init__(self, image, folder, *, accel, seed, say):
+        self.say = say
+        self.folder = folder
+        self.data_dir = folder / "cloud"
+        self.witness = Witness()
+        self.figures = {}
+        self._parts = contextlib.ExitStack()
+        with contextlib.ExitStack() as parts:
+            self.cloud = CloudProcess(self.data_dir, "--name", HOST)
+            parts.callback(self._end_cloud)
+            self.machine = Machine(
+                image,
+                folder,
+                accel=accel,
+                random=random.Random(seed),
+                on_witness=self.witness.take,
+            )
+            parts.callback(self.machine.close)
+            self.cloud.wait_ready()
+            self._parts = parts.pop_all()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self._parts.close()
+
+    # the board
+
+    def boot(self):
+        """Switch the board on and wait until it takes commands."""
+        self.witness.begin_boot()
+        self.machine.boot()
+        self.machine.wait_up()
+
+    def power_off(self):
+        """In order."""
+        self.witness.end_boot(time.monotonic(), 0.0)
+        self.machine.power_off()
+
+    def ask(self, *argv, timeout_s=120.0):
+        """A command on the board; its exit code and output."""
+        return self.machine.shell.run(*argv, timeout_s=timeout_s)
+
+    def run(self, *argv, timeout_s=120.0):
+        """A command on the board that must succeed; its output."""
+        done = self.ask(*argv, timeout_s=timeout_s)
+        if done.code != 0:
+            raise RigError(f"in the guest, {' '.join(argv)} gave {done.code}: {done.out}")
+        return done.out
+
+    def put(self, path, data, mode):
+        """A file that the installer copies onto the board; its folder is made."""
+        text = base64.b64encode(data).decode()
+        script = 'mkdir -p "$(dirname "$0")" && base64 -d > "$0" && chmod "$1" "$0"'
+        self.run("sh", "-ec", f"echo {text} | ({script})", path, f"{mode:o}")
+
+    def shows(self, unit, name):
+        """A property of a unit."""
+        return self.run("systemctl", "show", unit, f"--property={name}", "--value").strip()
+
+    def files(self):
+        """Every file and folder on the board's disk."""
+        return set(self.run("find", "/", "-xdev").splitlines())
+
+    def log(self, unit):
+        """What a unit said in this boot."""
+        return self.run("journalctl", "-b", "-u", unit, "-o", "cat", "--no-pager")
+
+    def account(self):
+        """What the agent says of itself now."""
+        return json.loads(self.run("python3", "/opt/rig/helper.py", "account"))
+
+    def until(self, what, seen, timeout_s=180.0):
+        """Wait until ``seen()`` is true; give what it gave."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            found = seen()
+            if found:
+                return found
+            if time.monotonic() > deadline:
+                raise RigError(f"{what}: not within {timeout_s:.0f} s")
+            time.sleep(_POLL_S)
+
+    def until_running(self, *, not_pid="0"):
+        """Until the agent has said READY, with another process than ``not_pid``; its process id."""
+
+        def seen():
+            if self.ask("systemctl", "is-active", "--quiet", "milepost-agent").code != 0:
+                return None
+            pid = self.shows("milepost-agent", "MainPID")
+            return pid if pid not in {"0", not_pid} else None
+
+        return self.until("the agent running", seen, timeout_s=400.0)
+
+    # the cloud
+
+    def operator(self, *words):
+        """``milepost-cloud`` with this cloud's data; what it printed."""
+        done = milepost_cloud(*words, "--data", self.data_dir)
+        if done.returncode != 0:
+            raise RigError(f"milepost-cloud {' '.join(map(str, words))}: {done.stderr}")
+        return done.stdout
+
+    def certificates(self):
+        """Of the vehicle, the latest first; none while it is not in the fleet."""
+        with fleet_control(self.data_dir) as fleet:
+            vehicles = {one.vehicle_id: one for one in fleet.vehicles()}
+        return list(vehicles[VEHICLE].certificates) if VEHICLE in vehicles else []
+
+    def stored(self):
+        """What the cloud has stored of the vehicle, as ``milepost-cloud report`` tells it."""
+        report = json.loads(self.operator("report", "--json"))
+        found = [one for one in report["vehicles"] if one["vehicle_id"] == VEHICLE]
+        return found[0] if found else {"samples_stored": 0, "runs": {}, "missing": {}}
+
+    def _end_cloud(self):
+        if self.cloud.process.poll() is None:
+            self.cloud.stop()

@@ -188,6 +188,7 @@ def _control(tree: Path, platform: Platform, version: str, units: list[str]) -> 
         "ARCHITECTURE": platform.debian,
         "INSTALLED_KIB": str(installed_kib),
         "LIBC": platform.libc,
+        "DEPENDS": "".join(f", {name}" for name in platform.depends),
         "ENABLED": " ".join(enabled),
         "STARTED": " ".join(unit for unit in enabled if not unit.endswith(".service")),
         "STOPPED": " ".join(unit for unit in units if "@." not in unit),

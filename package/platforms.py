@@ -15,7 +15,10 @@ A wheel with compiled code names its Python version in each file, so all of them
 side in one folder, and a board keeps working when its Debian is upgraded.
 """
 
-LEFT_OUT: Final = {"pip": "only sqlite-utils' own plug-in command wants it"}
+LEFT_OUT: Final = {
+    "pip": "only sqlite-utils' own plug-in command wants it",
+    "pycparser": "only cffi's compiler wants it",
+}
 """Dependencies that no architecture gets, with the reason."""
 
 
@@ -33,6 +36,8 @@ class Platform:
     extras: tuple[str, ...]
     """Of the distribution ``milepost``."""
     left_out: dict[str, str] = field(default_factory=dict)
+    depends: tuple[str, ...] = ()
+    """Debian's packages that take the place of what is left out."""
 
     def lacks(self) -> dict[str, str]:
         """Every dependency that is left out here, with the reason."""
@@ -60,22 +65,30 @@ PLATFORMS: Final = {
             "x86_64",
             ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64"),
             "2.28",
-            ("agent",),
+            ("provision-pkcs11",),
         ),
         Platform(
             "arm64",
             "aarch64",
             ("manylinux_2_28_aarch64", "manylinux_2_17_aarch64", "manylinux2014_aarch64"),
             "2.28",
-            ("agent",),
+            ("provision-pkcs11",),
         ),
         Platform(
             "armhf",
             "armv7l",
             ("manylinux_2_31_armv7l", "manylinux_2_17_armv7l", "manylinux2014_armv7l"),
             "2.31",
-            ("agent",),
-            {"msgpack": "no wheel for armv7; only CAN over UDP multicast wants it"},
+            ("provision",),
+            left_out={
+                "asn1crypto": "only python-pkcs11 wants it",
+                "awscrt": "no wheel for armv7; the agent speaks MQTT through paho",
+                "awsiotsdk": "wants awscrt; the agent provisions through paho",
+                "cffi": "no wheel for armv7; Debian's python3-cffi-backend takes its place",
+                "msgpack": "no wheel for armv7; only CAN over UDP multicast wants it",
+                "python-pkcs11": "no wheel for armv7; keys are files there",
+            },
+            depends=("python3-cffi-backend",),
         ),
     )
 }

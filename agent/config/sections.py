@@ -6,9 +6,10 @@ names a file is resolved against the folder of the config file by ``load``.
 
 from __future__ import annotations
 
+import os
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
@@ -148,6 +149,11 @@ class TransportKind(StrEnum):
     """MQTT 5 and PKCS#11 keys; the extra agent-awscrt, not on armv7."""
 
 
+PIN_CREDENTIAL: Final = "pkcs11-pin"
+PIN_STORE: Final = Path("/etc/credstore/milepost.pkcs11-pin")
+"""As in the units' ``LoadCredential=``."""
+
+
 class Pkcs11Settings(Section):
     """``[broker.pkcs11]``: a private key that never leaves its token."""
 
@@ -166,9 +172,20 @@ class Pkcs11Settings(Section):
             "there have a number behind it, e.g. vehicle-key-1. Required.",
         ),
     ]
-    pin_file: FilePath = Field(
-        description="File with the token's user PIN and nothing else, mode 0600. Required."
+    pin_file: FilePath | None = Field(
+        default=None,
+        description="File with the token's user PIN and nothing else, mode 0600. Default: what "
+        "systemd passes to the unit from `/etc/credstore/milepost.pkcs11-pin` "
+        "([systemd.md](systemd.md)).",
     )
+
+    @property
+    def pin_path(self) -> Path:
+        """``pin_file``; else systemd's copy for this unit; outside of one, where that is from."""
+        if self.pin_file is not None:
+            return self.pin_file
+        folder = os.environ.get("CREDENTIALS_DIRECTORY")
+        return Path(folder, PIN_CREDENTIAL) if folder else PIN_STORE
 
 
 class BrokerSettings(Section):

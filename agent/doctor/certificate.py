@@ -176,12 +176,12 @@ def gather(subject: Subject) -> Facts | None:
         named = [broker.ca_file, broker.certificate_file, broker.key_file]
         path = next((path for path in named if path and str(path) in error.message), None)
         return Facts(**facts, **({"denied": path} if denied else {"file_fault": error}))
-    secret = broker.key_file or (broker.pkcs11.pin_file if broker.pkcs11 else None)
+    secret = broker.key_file or (broker.pkcs11.pin_path if broker.pkcs11 else None)
     facts["key_mode"] = stat.S_IMODE(secret.stat().st_mode) if secret else None
     facts["ca_ends"] = _ca_ends(broker.ca_file)
     if broker.pkcs11 is not None:
         facts |= {"token": broker.pkcs11.token_label, "module_file": str(broker.pkcs11.module_file)}
-        facts["key_file"] = broker.pkcs11.pin_file
+        facts["key_file"] = broker.pkcs11.pin_path
         try:
             check_transport(broker)
         except AgentError as error:

@@ -34,7 +34,7 @@ class TokenKeys:
     def __init__(self, token: Pkcs11Settings) -> None:
         self._settings = token
         self._token = Pkcs11Key(
-            token.module_file, token.token_label, token.key_label, token.pin_file
+            token.module_file, token.token_label, token.key_label, token.pin_path
         )
 
     def make(self, store: IdentityStore) -> NewKey:

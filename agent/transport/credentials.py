@@ -68,7 +68,7 @@ class Credentials:
             server_name=broker.server_name or broker.host,
             pkcs11=None
             if token is None
-            else Pkcs11Key(token.module_file, token.token_label, token.key_label, token.pin_file),
+            else Pkcs11Key(token.module_file, token.token_label, token.key_label, token.pin_path),
         )
 
 

@@ -8,6 +8,7 @@ from agent.config import AgentSettings, FieldKind, field_kind, load
 from agent.config.can import FIELDS
 from agent.errors import ConfigError
 from contract import Mode, Sample
+from tests.conftest import ROOT
 
 GOOD = """
 [vehicle]
@@ -53,6 +54,17 @@ def test_the_files_of_a_token_are_taken_from_the_folder_of_the_config_file(tmp_p
     token = load(write(tmp_path, text)).broker.pkcs11
     assert (token.module_file, token.pin_file) == (tmp_path / "m.so", tmp_path / "p/pin")
     assert (token.token_label, token.key_label) == ("t", "k")
+
+
+def test_without_a_pin_file_the_pin_is_what_systemd_passes(tmp_path, monkeypatch):
+    without = TOKEN.replace(', pin_file = "p/pin"', "")
+    text = GOOD.replace('key_file = "certs/key.pem"', f'transport = "awscrt"\n{without}')
+    token = load(write(tmp_path, text)).broker.pkcs11
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", "/run/credentials/milepost-agent.service")
+    assert token.pin_path == Path("/run/credentials/milepost-agent.service/pkcs11-pin")
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY")
+    unit = (ROOT / "systemd/milepost-agent.service").read_text()
+    assert f"LoadCredential=pkcs11-pin:{token.pin_path.name}" in unit
 
 
 def test_paths_are_taken_from_the_folder_of_the_config_file(tmp_path):

@@ -4,9 +4,13 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+
+from agent.cli_common import EXIT_USAGE
+from agent.provision.failures import Cause, Retry
 
 FOLDER = Path(__file__).resolve().parents[2] / "systemd"
 UNITS = sorted(
@@ -76,3 +80,27 @@ def test_every_allowance_of_the_agent_has_its_reason_in_the_docs(installed):
     assert left
     page = (FOLDER.parent / "docs/systemd.md").read_text()
     assert [name for name in left if f"`{name}" not in page] == []
+
+
+def test_the_codes_that_end_provisioning_are_those_that_only_a_person_can_mend():
+    text = (FOLDER / "milepost-provision.service").read_text()
+    (line,) = re.findall(r"^RestartPreventExitStatus=(.*)$", text, re.MULTILINE)
+    never = {cause.exit_code for cause in Cause if cause.retry is Retry.NEVER}
+    assert {int(code) for code in line.split()} == {EXIT_USAGE} | never
+
+
+@pytest.mark.parametrize("unit", ["milepost-agent.service", "milepost-provision.service"])
+def test_the_native_client_loads_behind_the_filters(unit):
+    confined = [sys.executable, "-m", "tests.fakes.unit_sandbox", FOLDER / unit]
+    load = (
+        "import awscrt.mqtt, awscrt.mqtt5, awscrt.io as io\n"
+        "io.ClientBootstrap.get_or_create_static_default()"
+    )
+    done = subprocess.run(
+        [*confined, sys.executable, "-c", load],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")

@@ -30,6 +30,7 @@ class LazyGroup(click.Group):
 
     _elsewhere: Final = {
         "board": "agent.board.cli",
+        "config": "agent.config_cli",
         "doctor": "agent.doctor.cli",
         "init": "agent.preset_cli",
         "outbox": "agent.outbox_cli",
@@ -83,20 +84,24 @@ def run(config_file: Path) -> None:
     from agent import memory  # noqa: PLC0415  --help and completion stay quick
 
     memory.use_small_pages()  # before there is much of it
-    from agent import config, logs  # noqa: PLC0415  likewise
+    from agent import logs  # noqa: PLC0415  likewise
+    from agent.layer import ConfigLayer  # noqa: PLC0415  likewise
 
     try:
-        settings = config.load(config_file)
-        logs.set_up(settings.log)
-        from agent import compose, sd_notify, supervisor  # noqa: PLC0415  likewise
+        layer = ConfigLayer(config_file)
+        logs.set_up(layer.file.log)
+        with layer.guard():
+            settings = layer.begin()
+            logs.set_up(settings.log)
+            from agent import compose, sd_notify, supervisor  # noqa: PLC0415  likewise
 
-        agent = compose.Agent(settings)
-        supervisor.run(
-            agent,
-            notifier=sd_notify.SystemdNotifier(),
-            stop_takes_s=settings.delivery.shutdown_drain_s + STOP_MARGIN_S,
-            monotonic_s=agent.clock.monotonic_s,
-        )
+            agent = compose.Agent(settings, layer=layer)
+            supervisor.run(
+                agent,
+                notifier=sd_notify.SystemdNotifier(),
+                stop_takes_s=settings.delivery.shutdown_drain_s + STOP_MARGIN_S,
+                monotonic_s=agent.clock.monotonic_s,
+            )
     except AgentError as error:
         fail(error)
     if agent.wants_restart:
@@ -123,6 +128,7 @@ def check_config(config_file: Path) -> None:
         compose.check(settings)
     except AgentError as error:
         fail(error)
+    _tell_of_layer(config_file)
     mapped = sum(len(bus.signals) for bus in settings.can)
     asked = f"{len(settings.obd)} asked by OBD-II or UDS, " if settings.obd else ""
     asked += f"{len(settings.j1939)} of J1939, " if settings.j1939 else ""
@@ -132,6 +138,18 @@ def check_config(config_file: Path) -> None:
         f"{asked}"
         f"broker {settings.broker.host}:{settings.broker.port}."
     )
+
+
+def _tell_of_layer(config_file: Path) -> None:
+    """What was checked is the file; the agent may run with something else over it."""
+    from agent.layer import ConfigLayer  # noqa: PLC0415  --help and completion stay quick
+
+    layer = ConfigLayer(config_file).in_force()
+    if layer.job_id:
+        click.echo(
+            f"Job {layer.job_id} has laid settings over the file, which are not checked here: "
+            f"milepost-agent config show --config {config_file}"
+        )
 
 
 @cli.command(

@@ -37,6 +37,7 @@ from agent.host import SystemClock, boot_id, new_run_id
 from agent.identity import IdentityStore, identified
 from agent.inputs import Inbox
 from agent.jobs.link import JobsLink
+from agent.layer import ConfigLayer
 from agent.metrics import MetricsServer
 from agent.ports import TimeBase
 from agent.shadow import RemoteSettings, ShadowLink
@@ -95,6 +96,7 @@ def check_identity(settings: AgentSettings) -> None:
 class Agent:
     """The whole agent; ``start()`` once; ``stop()`` also after a start that failed.
 
+    ``layer`` is where ``settings`` come from, where there is a config file.
     ``make_clock`` is for a test's process that runs the agent on a board with a wrong
     clock: it is given the time that an earlier process of this boot trusted.
     """
@@ -103,6 +105,7 @@ class Agent:
         self,
         settings: AgentSettings,
         make_clock: Callable[[TimeBase | None], SystemClock] = _make_clock,
+        layer: ConfigLayer | None = None,
     ) -> None:
         settings = identified(settings)
         self.settings = settings
@@ -170,17 +173,20 @@ class Agent:
                 exchange=self.delivery.exchange,
                 remote=self._remote,
             )
+        self._layer = layer
         self.wants_restart = False
         """The stop that was asked for is to end in another start."""
         self._jobs: JobsLink | None = None
         if settings.jobs.mode is JobsMode.ON:
             self._jobs = make_jobs(
                 settings=settings.jobs,
+                layer=layer,
+                check=lambda new: check(identified(new)),
+                delivery=self.delivery,
                 clock=self.clock,
                 vehicle_id=settings.vehicle.id,
                 run_id=run_id,
                 state_dir=settings.state.dir,
-                exchange=self.delivery.exchange,
                 restart=self._restart,
             )
         self._metrics = MetricsServer(settings.metrics, self.account)
@@ -244,6 +250,7 @@ class Agent:
             **self.delivery.account(),
             "shadow": self._shadow.account() if self._shadow else None,
             "jobs": self._jobs.account() if self._jobs else None,
+            "config_layer": self._layer.account() if self._layer else None,
             **self._sources.account(),
         }
 

@@ -5,33 +5,45 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from agent.config import JobsSettings
+from agent.config import AgentSettings, JobsSettings
+from agent.delivery import Delivery
+from agent.jobs.apply_config import ApplyConfigOperation
 from agent.jobs.link import JobsLink
 from agent.jobs.operation import Operation
 from agent.jobs.restart import RestartOperation
 from agent.jobs.table import Table
-from agent.ports import Clock, Exchange
+from agent.layer import ConfigLayer
+from agent.ports import Clock
 from contract.jobs import OperationName
 
 
 def make_jobs(
     *,
     settings: JobsSettings,
+    layer: ConfigLayer | None,
+    check: Callable[[AgentSettings], None],
+    delivery: Delivery,
     clock: Clock,
     vehicle_id: str,
     run_id: str,
     state_dir: Path,
-    exchange: Exchange,
     restart: Callable[[], None],
 ) -> JobsLink:
-    """The jobs of the vehicle, not yet started."""
+    """The jobs of the vehicle, not yet started; without a config file there is no layer over it."""
     operations: dict[str, Operation] = {
         OperationName.RESTART: RestartOperation(run_id),
     }
+    if layer is not None:
+        operations[OperationName.APPLY_CONFIG] = ApplyConfigOperation(
+            layer,
+            check=check,
+            has_delivered=lambda: delivery.has_delivered,
+            monotonic_s=clock.monotonic_s,
+        )
     return JobsLink(
         clock=clock,
         vehicle_id=vehicle_id,
-        exchange=exchange,
+        exchange=delivery.exchange,
         state_dir=state_dir,
         table=Table(operations, settings.allow),
         restart=restart,

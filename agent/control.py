@@ -134,6 +134,10 @@ def readable(account: dict[str, Any]) -> str:
         lines.append(("flash", f"{account['flash_bytes_written']} bytes written"))
     if account.get("shadow"):
         lines.append(("settings", shadow_line(account["shadow"])))
+    if account.get("config_layer"):
+        lines.append(("settings", layer_line(account["config_layer"])))
+    if account.get("jobs"):
+        lines.append(("job", job_line(account["jobs"])))
     if "budgets" in account:
         lines.extend(budget_lines(account["budgets"]))
     lines.append(("up", f"{account['uptime_s']:.0f} s, version {account['software_version']}"))
@@ -162,6 +166,26 @@ def shadow_line(shadow: dict[str, Any]) -> str:
     if shadow["refused"]:
         text += f"; refused: {'; '.join(shadow['refused'].values())}"
     return text
+
+
+def layer_line(layer: dict[str, Any]) -> str:
+    """What a job has laid over the config file, for a person."""
+    keys = sum(1 for _ in _leaves(layer["settings"]))
+    trial = " on trial" if layer["on_trial"] else ""
+    return f"{keys} laid over the file by job {layer['job_id']}{trial} (milepost-agent config show)"
+
+
+def job_line(jobs: dict[str, Any]) -> str:
+    """The job at hand, else the last one, for a person."""
+    if jobs["unavailable"]:
+        return f"none can come: {jobs['unavailable']}"
+    job = jobs["current"] or jobs["last"]
+    if job is None:
+        return "none yet"
+    told = ", ".join(f"{key}: {value}" for key, value in job["details"].items())
+    name = f"{job['operation'] or 'unknown'} ({job['job_id']})"
+    text = f"{name} {job['status'].lower().replace('_', ' ')}" + (f", {told}" if told else "")
+    return text if jobs["current"] else f"none; the last was {text}"
 
 
 def _leaves(tree: dict[str, Any]) -> Iterator[Any]:

@@ -226,6 +226,11 @@ class Delivery:
         """
         return min(self._publisher_thread.last_round_s, self._writer_thread.last_round_s)
 
+    @property
+    def has_delivered(self) -> bool:
+        """Whether the broker has acknowledged anything to this process."""
+        return self._first_publish_s is not None
+
     def take_unreported_drops(self) -> list[dict[str, Any]]:
         """Drops by reason since the last call, of earlier runs too; for a ``dropped`` event."""
         totals = told(self.outbox.take_unreported_drops())

@@ -108,8 +108,17 @@ def load(path: Path) -> AgentSettings:
         ConfigError: the file cannot be read or is no TOML, or keys or values are wrong;
             the message has one line a fault, each with file, key and value.
     """
+    return parse(read_table(path), path)
+
+
+def read_table(path: Path) -> dict[str, Any]:
+    """Read the config file; nothing of what it says is checked.
+
+    Raises:
+        ConfigError: the file cannot be read or is no TOML.
+    """
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(
             f"{path}: {error.strerror}", hint="Name the config file with --config."
@@ -120,7 +129,6 @@ def load(path: Path) -> AgentSettings:
         raise ConfigError(
             f"{path}: {error}", hint="Text values need quotes; see https://toml.io."
         ) from None
-    return parse(table, path)
 
 
 def parse(table: dict[str, Any], path: Path) -> AgentSettings:

@@ -232,7 +232,9 @@ def test_an_answer_that_is_no_execution_begins_nothing(pair, execution):
     assert pair.journal.load() is None
 
 
-@pytest.mark.parametrize("payload", [b"", b"\xff", b"[]", b"[" * 100_000, b'{"clientToken": []}'])
+@pytest.mark.parametrize(
+    "payload", [b"", b"\xff", b"[]", b"[" * 100_000, b'{"clientToken": []}'], ids=range(5)
+)
 def test_any_other_message_is_ignored(pair, payload):
     pair.connect()
     for topic in (VAN.notify_next, f"{VAN.get_job(NEXT)}/accepted", "elsewhere"):

@@ -1,14 +1,27 @@
 """Jobs: a real agent under a service manager, the one-machine cloud, the operator's command."""
 
 import json
+import os
 import signal
+import socket
+import subprocess
+import sys
 
 import pytest
 
+from tests.conftest import ROOT
 from tests.fakes.one_machine import running_cloud, wait_until
 from tests.fakes.supervised_agent import JobsScene, SupervisedAgent
 
 pytestmark = pytest.mark.timeout(240)
+
+CUTS = [("before", "running"), ("after", "running"), ("before", "ended")]
+if os.environ.get("MILEPOST_FULL") == "1":
+    CUTS = [
+        (when, step)
+        for when in ("before", "after")
+        for step in ("claiming", "running", "ended", "removed")
+    ]
 
 
 @pytest.fixture
@@ -61,8 +74,7 @@ def test_with_jobs_off_nothing_is_asked(scene):
     assert scene.execution("job-1")["status"] == "QUEUED"
 
 
-@pytest.mark.parametrize("step", ["claiming", "running", "ended", "removed"])
-@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize(("when", "step"), CUTS)
 def test_a_power_cut_at_a_step_of_a_job_ends_it_all_the_same(scene, when, step):
     scene.agent.cut(when, step)
     scene.create("job-1", "restart")
@@ -81,3 +93,71 @@ def test_the_cloud_keeps_its_jobs_over_a_crash(scene, tmp_path):
         scene.agent.start()
         assert scene.wait_for("job-1", "SUCCEEDED")
         assert json.loads(scene.jobs("list", "--json"))[0]["state"] == "COMPLETED"
+
+
+def layer_of(scene):
+    account = scene.agent.account()
+    return account and account["config_layer"]
+
+
+def test_settings_from_afar_are_proven_over_a_power_cut_and_can_be_taken_back(scene):
+    scene.agent.start()
+    file = scene.agent.config.read_text()
+    scene.create("job-1", "apply-config", {"settings": {"sampling": {"normal": {"interval_s": 1}}}})
+    wait_until(lambda: (layer_of(scene) or {}).get("on_trial"), "the trial", 90)
+    scene.agent.process.kill()
+    execution = scene.wait_for("job-1", "SUCCEEDED")
+    assert execution["details"] == {"changed": "sampling.normal.interval_s"}
+    assert scene.agent.account()["sample_interval_s"] == 1
+    assert scene.agent.config.read_text() == file
+    status = milepost_agent("status", scene)
+    assert "1 laid over the file by job job-1" in status
+    assert "none; the last was apply-config (job-1) succeeded" in status
+    assert "job job-1  sampling.normal.interval_s" in milepost_agent("config", scene, "show")
+    scene.create("job-2", "apply-config", {"settings": {}})
+    scene.wait_for("job-2", "SUCCEEDED")
+    wait_until(lambda: scene.agent.account()["sample_interval_s"] == 0.5, "the file's rate")
+
+
+def test_settings_that_cut_the_vehicle_off_are_rolled_back_by_itself(scene):
+    scene.agent.start()
+    nowhere = {"settings": {"broker": {"port": 1}}, "confirm_within_s": 30}
+    scene.create("job-1", "apply-config", nowhere)
+    execution = scene.wait_for("job-1", "FAILED")
+    assert execution["details"] == {
+        "reason": "the broker acknowledged nothing within 30 s",
+        "settings": "rolled back",
+    }
+    assert scene.agent.exits == [75, 75]
+    assert layer_of(scene) is None
+    wait_until(lambda: scene.agent.account()["samples_acknowledged"] > 3, "samples")
+
+
+def test_settings_with_which_the_agent_cannot_start_are_rolled_back_by_itself(scene):
+    scene.agent.start()
+    run = scene.agent.account()["run_id"]
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        scene.create("job-1", "apply-config", {"settings": {"metrics": {"port": port}}})
+        execution = scene.wait_for("job-1", "FAILED")
+    assert "does not start with them" in execution["details"]["reason"]
+    assert scene.agent.account()["run_id"] != run
+
+
+def test_settings_that_can_be_none_never_reach_a_restart(scene):
+    scene.agent.start()
+    scene.create("job-1", "apply-config", {"settings": {"vehicle": {"id": "van-2"}}})
+    assert "from afar" in scene.wait_for("job-1", "REJECTED")["details"]["reason"]
+    bus = {"channel": "can0", "interface": "virtual", "dbc": ["no.dbc"]}
+    bus["signals"] = {"motion.speed_kmh": {"signal": "Speed"}}
+    scene.create("job-2", "apply-config", {"settings": {"can": [bus]}})
+    assert "no.dbc" in scene.wait_for("job-2", "FAILED", "REJECTED")["details"]["reason"]
+    assert scene.agent.exits == []
+
+
+def milepost_agent(group, scene, *words):
+    command = [sys.executable, "-m", "agent", group, *words, "--config", str(scene.agent.config)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    return done.stdout

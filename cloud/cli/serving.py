@@ -28,7 +28,18 @@ A vehicle connects by MQTT 3.1.1 over TLS with a certificate of this cloud:
 
 @click.command(epilog=SERVE_EPILOG)
 @DATA
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to listen on for vehicles, which need a certificate.",
+)
+@click.option(
+    "--map-host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to listen on for the map, which has no login.",
+)
 @click.option(
     "--name",
     "names",
@@ -57,6 +68,7 @@ def serve(
     *,
     data_dir: Path,
     host: str,
+    map_host: str,
     names: tuple[str, ...],
     mqtt_port: int,
     http_port: int,
@@ -76,6 +88,7 @@ def serve(
     settings = Settings(
         data_dir=data_dir,
         host=host,
+        map_host=map_host,
         names=names,
         mqtt_port=mqtt_port,
         http_port=http_port,

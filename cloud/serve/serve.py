@@ -85,6 +85,7 @@ class Settings:
 
     data_dir: Path
     host: str = "127.0.0.1"
+    map_host: str = "127.0.0.1"
     names: tuple[str, ...] = ()
     """By which vehicles reach it, beside this machine's own; its certificate says them."""
     mqtt_port: int = 8883
@@ -130,7 +131,7 @@ async def _serve(settings: Settings, say: Callable[[str], None]) -> None:
         say("       or that get their certificate by hand,")
         say(f"       milepost-cloud certs issue VEHICLE_ID --data {settings.data_dir} --out DIR")
         say(f"Files: {settings.host}:{cloud.files_port}, HTTPS with the same certificates")
-        if not _is_local(settings.host):
+        if not _is_local(settings.map_host):
             say("Anybody who can reach this machine can see the map: it has no login.")
         say("Stop with Ctrl-C.")
         if settings.open_browser and _has_screen():
@@ -164,7 +165,7 @@ async def one_machine_cloud(settings: Settings, clock: Clock) -> AsyncIterator[R
             bind(settings.host, settings.mqtt_port, purpose="MQTT", option="--mqtt-port")
         )
         http_listener = stack.enter_context(
-            bind(settings.host, settings.http_port, purpose="HTTP", option="--http-port")
+            bind(settings.map_host, settings.http_port, purpose="HTTP", option="--http-port")
         )
         files_listener = stack.enter_context(
             bind(settings.host, _files_port(settings), purpose="files", option="--files-port")
@@ -224,7 +225,7 @@ async def one_machine_cloud(settings: Settings, clock: Clock) -> AsyncIterator[R
         await broker.start(mqtt_listener)
 
         running = Running(
-            mqtt_port, _url(settings.host, http_port), files_port, broker, stream, dispatcher
+            mqtt_port, _url(settings.map_host, http_port), files_port, broker, stream, dispatcher
         )
         write_ready(
             settings.data_dir,

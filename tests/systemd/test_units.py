@@ -14,7 +14,7 @@ from agent.provision.failures import Cause, Retry
 
 FOLDER = Path(__file__).resolve().parents[2] / "systemd"
 UNITS = sorted(
-    path for path in FOLDER.iterdir() if path.suffix in {".service", ".socket", ".timer", ".path"}
+    path for path in FOLDER.rglob("*") if path.suffix in {".service", ".socket", ".timer", ".path"}
 )
 SERVICES = [path for path in UNITS if path.suffix == ".service"]
 
@@ -22,6 +22,7 @@ MOST_EXPOSURE = {
     "milepost-agent.service": 1.5,
     "milepost-can@.service": 1.1,
     "milepost-clock.service": 0.5,
+    "milepost-cloud.service": 1.2,
     "milepost-provision.service": 1.1,
     "milepost-rotate.service": 0.2,
     "milepost-update-resume.service": 3.0,
@@ -47,7 +48,7 @@ def analyze(*words):
 def installed(tmp_path):
     """The units side by side; what only the package brings has the name of another program."""
     for path in UNITS:
-        brought = r"(?:/opt/milepost|/var/lib/milepost-update)/\S+(?=[ \n])"
+        brought = r"(?:/opt/milepost(?:-cloud)?|/var/lib/milepost-update)/\S+(?=[ \n])"
         text = re.sub(
             rf"^(ExecStart=){brought}",
             rf"\1{shutil.which('true')}",

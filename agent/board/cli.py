@@ -18,7 +18,7 @@ from agent.board import apply as carrying
 from agent.board.plan import Change, Places, diff, find_boot, plan, plan_undo
 from agent.board.profile import boards, detected, hats, this_model
 from agent.board.record import Book, Record
-from agent.board.render import REBOOT, notes, render
+from agent.board.render import REBOOT, notes, overlays, render
 from agent.board.wanted import NO_HAT, Chrony, Gps, Level, Logs, Wanted, parse_rate
 from agent.cli_common import EXIT_FAILED, fail
 from agent.errors import AgentError, ConfigError, StateError
@@ -186,7 +186,7 @@ def apply_(context: click.Context, /, root: Path, boot: Path | None, **options: 
         wanted, record = _wanted(context, options, book, root)
         changes = plan(render(wanted), places, record, force=force)
         click.echo(f"As asked for: {_words(wanted)}")
-        _warn_of_another_board(wanted, root)
+        _warn(wanted, root, places)
         if not _show(changes, places) and record is not None and record.is_whole:
             click.echo("Everything stands as wanted.")
             return
@@ -360,10 +360,18 @@ def _show(changes: Sequence[Change], places: Places) -> bool:
     return bool(lines)
 
 
-def _warn_of_another_board(wanted: Wanted, root: Path) -> None:
+def _warn(wanted: Wanted, root: Path, places: Places) -> None:
     model = this_model() if root == HERE else ""
     if model and detected(model) != wanted.board and wanted.profile.models:
         click.echo(f"Warning: this board says that it is a {model}, not {wanted.board}.", err=True)
+    folder = None if places.boot is None else places.boot / "overlays"
+    if folder is not None and folder.is_dir():
+        for name in overlays(wanted):
+            if not (folder / f"{name}.dtbo").is_file():
+                click.echo(
+                    f"Warning: the firmware has no overlay {name}: update it, or the kernel.",
+                    err=True,
+                )
 
 
 def _ask(question: str, *, is_sure: bool) -> None:

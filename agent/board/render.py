@@ -79,6 +79,13 @@ def notes(wanted: Wanted) -> tuple[str, ...]:
     return tuple(found)
 
 
+def overlays(wanted: Wanted) -> list[str]:
+    """The names of the device tree overlays that it takes."""
+    lines = [line for target in _firmware(wanted) for line in target.content.splitlines()]
+    found = [line.removeprefix("dtoverlay=") for line in lines if line.startswith("dtoverlay=")]
+    return [line.partition(",")[0] for line in found]
+
+
 def _firmware(wanted: Wanted) -> Iterator[Target]:
     board = wanted.profile
     if board.family != "raspberry-pi":

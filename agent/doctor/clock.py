@@ -15,7 +15,7 @@ from agent.doctor.finding import Finding, Kind, Severity
 from agent.doctor.programs import ask, read_text
 from agent.doctor.subject import Subject
 from agent.host import system_utc
-from agent.kernel_clock import kernel_is_synchronised
+from agent.kernel_clock import HELPER, kernel_is_synchronised
 from agent.trusted_time import EARLIEST_PLAUSIBLE, LATEST_PLAUSIBLE
 
 OFFSET_S: Final = 1.0
@@ -85,6 +85,15 @@ AGENT_UNSYNCED: Final = Kind(
     "milepost-agent doctor --only gps,clock",
     "A fix of the receiver, or NTP, ends this by itself.",
 )
+NO_HELPER: Final = Kind(
+    "clock-no-helper",
+    Severity.WARNING,
+    "the service may not ask the kernel whether NTP minds the clock (ProtectClock), and the helper "
+    "that may is not there: it takes no NTP time",
+    "sudo systemctl start milepost-clock.socket",
+    "milepost-clock.socket and milepost-clock.service belong to milepost-agent.service "
+    "(docs/systemd.md).",
+)
 GOOD: Final = Kind("clock-good", Severity.OK, "the kernel says that it is synchronised{by}")
 
 
@@ -99,6 +108,7 @@ class Facts:
     has_rtc: bool = False
     rtc_utc: datetime | None = None
     agent_quality: str | None = None
+    lacks_helper: bool = False
 
 
 def gather(subject: Subject) -> Facts:
@@ -112,6 +122,9 @@ def gather(subject: Subject) -> Facts:
         has_rtc=Path("/sys/class/rtc/rtc0").exists(),
         rtc_utc=datetime.fromtimestamp(int(epoch_s), UTC) if epoch_s else None,
         agent_quality=subject.account.get("time_quality") if subject.account else None,
+        lacks_helper=subject.unit.get("ProtectClock") == "yes"
+        and subject.unit.get("ActiveState") == "active"
+        and not HELPER.exists(),
     )
 
 
@@ -142,6 +155,8 @@ def _wrong(facts: Facts) -> Iterator[Finding]:
         off_s = (facts.rtc_utc - facts.utc).total_seconds()
         if abs(off_s) > RTC_OFF_S:
             yield RTC_WRONG(off_s=off_s)
+    if facts.lacks_helper:
+        yield NO_HELPER()
     if facts.agent_quality == "unsynced":
         yield AGENT_UNSYNCED()
 

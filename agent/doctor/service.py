@@ -21,8 +21,9 @@ NOT_INSTALLED: Final = Kind(
     "service-not-installed",
     Severity.WARNING,
     "there is no service milepost-agent: nothing starts the agent after a reboot",
-    "sudo cp systemd/milepost-agent.service /etc/systemd/system/ && sudo systemctl daemon-reload "
-    "&& sudo systemctl enable --now milepost-agent",
+    "sudo cp systemd/milepost-agent.service systemd/milepost-clock.* /etc/systemd/system/ && "
+    "sudo systemctl daemon-reload && sudo systemctl enable --now milepost-agent",
+    "The Debian package brings all units.",
 )
 NOT_ENABLED: Final = Kind(
     "service-not-enabled",

@@ -340,6 +340,7 @@ CASES = {
     "clock-rtc-wrong": (clock, time(rtc_utc=NOW - DAY)),
     "clock-no-rtc": (clock, time(has_rtc=False, rtc_utc=None)),
     "clock-agent-unsynced": (clock, time(agent_quality="unsynced")),
+    "clock-no-helper": (clock, time(lacks_helper=True)),
     "clock-good": (clock, time()),
     "disk-no-state-dir": (disk, state(exists=False)),
     "disk-read-only": (disk, state(mount=Mount("/", "ext4", read_only=True))),

@@ -33,6 +33,8 @@ def test_it_holds_the_four_packages_with_their_data_and_nothing_else(wheel):
     assert tops == {"contract", "agent", "cloud", "simulator"}
     assert "cloud/template.yaml" in names
     assert "simulator/traces/default.nmea" in names
+    assert "agent/board/data/hats.toml" in names
+    assert "agent/board/data/templates/can.env" in names
     assert not [name for name in names if name.endswith((".pem", ".key", ".db", ".pyc"))]
 
 

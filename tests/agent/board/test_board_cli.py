@@ -57,6 +57,15 @@ def test_nothing_is_written_unless_somebody_says_yes(root):
     assert tree(root) == before
 
 
+def test_an_overlay_that_the_firmware_lacks_is_told(root):
+    folder = root / "boot/firmware/overlays"
+    folder.mkdir()
+    (folder / "disable-bt.dtbo").touch()
+    shown = board(root, "apply", "--board", "pi4", "--hat", "mcp2518fd", "--yes")
+    assert "no overlay mcp251xfd" in shown
+    assert "no overlay disable-bt" not in shown
+
+
 def test_diff_tells_by_its_exit_code(root):
     board(root, "diff", "--board", "pi4", code=1)
     board(root, "apply", "--board", "pi4", "--yes")

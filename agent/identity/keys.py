@@ -39,7 +39,11 @@ class NewKey:
 
 
 class KeyMaker(Protocol):
-    """Where keys are made and used. Both methods raise ``IdentityError``."""
+    """Where keys are made and used. Every method may raise ``IdentityError``."""
+
+    def check(self) -> str:
+        """See that keys can be made there; the answer says where, for a person."""
+        ...
 
     def make(self, store: IdentityStore) -> NewKey:
         """A new key for the next generation; what an earlier try left in its place is gone."""
@@ -56,6 +60,10 @@ class KeyMaker(Protocol):
 
 class FileKeys:
     """Keys as PEM files, unencrypted PKCS #8."""
+
+    def check(self) -> str:
+        """See ``KeyMaker``."""
+        return "in a file"
 
     def make(self, store: IdentityStore) -> NewKey:
         """See ``KeyMaker``."""

@@ -37,6 +37,11 @@ class TokenKeys:
             token.module_file, token.token_label, token.key_label, token.pin_path
         )
 
+    def check(self) -> str:
+        """See ``KeyMaker``."""
+        with self._session():
+            return f"in the token {self._settings.token_label!r}"
+
     def make(self, store: IdentityStore) -> NewKey:
         """See ``KeyMaker``."""
         number = store.next_generation()
@@ -66,12 +71,6 @@ class TokenKeys:
     def made(self, pending: Pending) -> bool:
         """See ``KeyMaker``."""
         return pending.key_label is not None
-
-    def destroy(self, label: str) -> None:
-        """Remove a key that no generation uses any more; nothing happens if it is not there."""
-        with self._session(writing=True) as session:
-            for left in session.get_objects({pkcs11.Attribute.LABEL: label}):
-                left.destroy()
 
     def public_key(self, label: str) -> ec.EllipticCurvePublicKey:
         """Of the key pair with this label."""

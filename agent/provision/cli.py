@@ -60,6 +60,8 @@ def provision(
         store = IdentityStore(settings.state.dir)
         identity = store.current()
         if identity is not None and not force:
+            if not dry_run:
+                _give_to_owner(store.folder, settings.state.dir)
             show.end("already-provisioned", identity)
             return
         if settings.broker.certificate_file is not None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from agent.config import AgentSettings
 from agent.errors import AgentError, ConfigError
 from agent.host import system_utc
+from agent.identity.keys import key_maker
 from agent.identity.store import IdentityStore
 from agent.ports import Clock
 from agent.provision.claim import Claim, check_not_expired, load_claim
@@ -40,9 +41,8 @@ def dry_run(settings: AgentSettings, clock: Clock) -> Iterator[Check]:
         for name, told in plan.parameters.items():
             yield Check("parameter", f"{name} = {told.value} (from {told.source})")
         yield Check("client id", plan.endpoint.client_id)
-    token = settings.broker.pkcs11
-    where = f"in the token {token.token_label!r}" if token else "in a file"
-    yield Check("key", f"EC P-256, made and kept {where}")
+    keys = key_maker(settings.broker.pkcs11)
+    yield _checked("key", lambda: f"EC P-256, made and kept {keys.check()}")
     yield _checked("state", lambda: _state(settings.state.dir))
     try:
         claim = load_claim(settings)

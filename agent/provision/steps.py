@@ -137,7 +137,10 @@ class Provisioning:
 
 def _is_fresh(received_at: str) -> bool:
     """Whether the token may still count; the service has the last word."""
-    age = system_utc() - datetime.fromisoformat(received_at)
+    try:
+        age = system_utc() - datetime.fromisoformat(received_at)
+    except (ValueError, TypeError):
+        return False
     return age < timedelta(seconds=TOKEN_LIFE_S) - _TOKEN_MARGIN
 
 

@@ -21,6 +21,15 @@ VEHICLE_ID: Final = "VEHICLE_ID"
 BROKER_HOST: Final = "BROKER_HOST"
 """Stand in a preset for what only the installer knows."""
 
+_OWN: Final = (
+    '[vehicle]\nid = "VEHICLE_ID" # as in the certificate\n\n',
+    'certificate_file = "identity/certificate.pem"\nkey_file = "identity/key.pem"\n',
+)
+"""What a preset names of one vehicle: provisioning knows it, so a fleet's config leaves it out."""
+
+_CA_FILE: Final = ('ca_file = "identity/ca.pem"', 'ca_file = "ca.pem"')
+"""Beside a certificate of the vehicle's own, and without one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Preset:
@@ -75,11 +84,18 @@ def install(
 ) -> list[Path]:
     """Write the preset's files into ``folder``, with what is known filled in.
 
+    Without ``vehicle_id`` the config is a fleet's: vehicle and certificate come with
+    provisioning.
+
     Raises:
         ConfigError: a file is there already and differs, and ``force`` is not given.
         StateError: a file cannot be written.
     """
     text = preset.text
+    if vehicle_id is None:
+        for own in _OWN:
+            text = text.replace(own, "")
+        text = text.replace(*_CA_FILE)
     for mark, value in ((VEHICLE_ID, vehicle_id), (BROKER_HOST, broker_host)):
         if value is not None:
             # a JSON string is a TOML basic string

@@ -10,8 +10,9 @@ from typing import Final
 import click
 
 from agent.cli_common import PROGRAM, fail
+from agent.config.provision import CLAIM_FOLDER
 from agent.errors import AgentError
-from agent.preset import BROKER_HOST, CONFIG_FILE, VEHICLE_ID, find, install, presets
+from agent.preset import BROKER_HOST, CONFIG_FILE, find, install, presets
 from contract.messages import VEHICLE_ID_PATTERN
 
 DEFAULT_FOLDER: Final = Path("/etc/milepost")
@@ -62,7 +63,8 @@ def show(name: str) -> None:
 @click.command(
     epilog="""\b
 Examples:
-  sudo milepost-agent init --preset e-bike --vehicle bike-17 --broker telemetry.example.com
+  sudo milepost-agent init --preset e-bike --broker telemetry.example.com
+  sudo milepost-agent init --preset e-bike --broker telemetry.example.com --vehicle bike-17
   milepost-agent init --preset gps-only --out .
 
 \b
@@ -74,9 +76,14 @@ Examples:
     "--vehicle",
     "vehicle_id",
     callback=_vehicle_id,
-    help="The vehicle's id, as in its certificate; to be filled in later if it is not given.",
+    help="The vehicle's id, if it has a certificate already. Without it, id and certificate are"
+    " left to `milepost-agent provision`, and the config serves a whole fleet.",
 )
-@click.option("--broker", "broker_host", help="The broker's host name; likewise.")
+@click.option(
+    "--broker",
+    "broker_host",
+    help="The broker's host name; to be filled in later if it is not given.",
+)
 @click.option(
     "--out",
     "folder",
@@ -100,13 +107,14 @@ def init(
         click.echo(f"wrote {path}")
     config = folder / CONFIG_FILE
     click.echo("next:")
-    for mark, key, value in (
-        (VEHICLE_ID, "vehicle.id", vehicle_id),
-        (BROKER_HOST, "broker.host", broker_host),
-    ):
-        if value is None:
-            click.echo(f"  put {key} in place of {mark} in {config}")
+    if broker_host is None:
+        click.echo(f"  put broker.host in place of {BROKER_HOST} in {config}")
     if any(path.suffix == ".dbc" for path in written):
         click.echo("  see that the DBC and the signals' names are your vehicle's")
-    click.echo(f"  put ca.pem, certificate.pem and key.pem into {folder / 'identity'}")
+    if vehicle_id is None:
+        click.echo(f"  put the broker's CA into {folder / 'ca.pem'}")
+        click.echo(f"  put the claim's certificate.pem and key.pem into {CLAIM_FOLDER}")
+        click.echo(f"  sudo {PROGRAM} provision --config {shlex.quote(str(config))}")
+    else:
+        click.echo(f"  put ca.pem, certificate.pem and key.pem into {folder / 'identity'}")
     click.echo(f"  {PROGRAM} check-config --config {shlex.quote(str(config))}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Final
 
 from pydantic import Field, StringConstraints
@@ -11,6 +12,9 @@ from contract.provisioning import BY_CLAIM
 
 _ParameterName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_:]{0,127}$")]
 _ParameterValue = Annotated[str, StringConstraints(min_length=1, max_length=800)]
+CLAIM_FOLDER: Final = Path("/etc/milepost/claim")
+"""certificate.pem and key.pem, where neither config nor systemd names others."""
+
 VIN_PATTERN: Final = r"^$|^[A-HJ-NPR-Z0-9]{17}$"
 """ISO 3779: 17 characters, never I, O or Q."""
 

@@ -12,12 +12,12 @@ from typing import Final
 from cryptography import x509
 
 from agent.config import AgentSettings
+from agent.config.provision import CLAIM_FOLDER
 from agent.errors import IdentityError
 from agent.provision.failures import Cause, ProvisionError
 from agent.transport import Credentials, check_credentials
 from agent.transport.tls import make_context
 
-FOLDER: Final = Path("/etc/milepost/claim")
 _CREDENTIALS: Final = "CREDENTIALS_DIRECTORY"
 """systemd.exec(5): where a service finds what LoadCredential= gave it."""
 
@@ -35,8 +35,8 @@ class Claim:
 def claim_files(
     settings: AgentSettings, environment: Mapping[str, str] = os.environ
 ) -> tuple[Path, Path]:
-    """Certificate and key: of the config, else systemd's credentials, else ``FOLDER``."""
-    certificate, key = FOLDER / "certificate.pem", FOLDER / "key.pem"
+    """Certificate and key: of the config, else systemd's credentials, else ``CLAIM_FOLDER``."""
+    certificate, key = CLAIM_FOLDER / "certificate.pem", CLAIM_FOLDER / "key.pem"
     given = environment.get(_CREDENTIALS)
     if given and (Path(given) / "claim-certificate").exists():
         certificate, key = Path(given) / "claim-certificate", Path(given) / "claim-key"
@@ -98,5 +98,5 @@ def check_not_expired(claim: Claim, now: datetime) -> None:
 
 _HINT: Final = (
     "`milepost-cloud fleet claim create` makes certificate and key; put them where the config's"
-    f" [provision] names them, or into {FOLDER} as certificate.pem and key.pem."
+    f" [provision] names them, or into {CLAIM_FOLDER} as certificate.pem and key.pem."
 )

@@ -70,6 +70,19 @@ def test_what_init_writes_is_what_the_agent_takes(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_without_a_vehicle_it_writes_the_config_of_a_fleet(tmp_path, name):
+    done = init(tmp_path, name, "--broker", "broker.example.com")
+    assert done.exit_code == 0, done.output
+    assert "provision --config" in done.output
+    text = (tmp_path / "agent.toml").read_text()
+    assert "VEHICLE_ID" not in text
+    settings = load(tmp_path / "agent.toml")
+    assert settings.vehicle.id == ""
+    assert settings.broker.certificate_file is None
+    assert settings.broker.ca_file == tmp_path / "ca.pem"
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_the_readme_of_a_preset_tells_every_field_that_it_maps(name):
     folder = ROOT / "firmware-config" / "vehicles" / name
     readme = (folder / "README.md").read_text()
@@ -83,7 +96,6 @@ def test_the_readme_of_a_preset_tells_every_field_that_it_maps(name):
 
 def test_what_is_not_given_is_said_to_be_missing_and_nothing_is_written_over(tmp_path):
     first = init(tmp_path, "gps-only")
-    assert "put vehicle.id in place of VEHICLE_ID" in first.output
     assert "put broker.host in place of BROKER_HOST" in first.output
     assert init(tmp_path, "gps-only").exit_code == 0, "the same again changes nothing"
     config = tmp_path / "agent.toml"

@@ -233,7 +233,10 @@ class CloudProcess:
 
         def document():
             assert self.process.poll() is None, self.log.read_text()
-            described = json.loads(ready.read_text()) if ready.is_file() else {}
+            try:
+                described = json.loads(ready.read_text())
+            except FileNotFoundError:
+                return None
             # A killed one leaves its file behind.
             return described if described.get("pid") == self.process.pid else None
 

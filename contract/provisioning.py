@@ -24,6 +24,10 @@ certificatePem}``."""
 CREATE_KEYS: Final = "$aws/certificates/create/json"
 """``{}`` -> as above and ``privateKey``; Milepost's own vehicles never ask it."""
 
+CLAIM_CLIENT_PREFIX: Final = "claim-"
+"""What the client id of a connection with a claim certificate begins with. No vehicle is called
+so, and so no claim takes the connection of one."""
+
 TOKEN_LIFE_S: Final = 3_600
 """An ownership token counts for an hour; a certificate never registered goes after it."""
 

@@ -17,7 +17,7 @@ from agent.provision.claim import Claim
 from agent.provision.failures import Cause, ProvisionError
 from agent.provision.service import ProvisioningService
 from agent.transport.endpoint import Endpoint
-from contract.provisioning import Parameter
+from contract.provisioning import CLAIM_CLIENT_PREFIX, Parameter
 
 _MOST_CLIENT_ID: Final = 128
 """AWS IoT Core, bytes."""
@@ -64,7 +64,7 @@ def make_plan(settings: AgentSettings, root: Path = Path("/")) -> Plan:
     endpoint = Endpoint(
         settings.broker.host,
         settings.broker.port,
-        f"claim-{name}"[:_MOST_CLIENT_ID],
+        f"{CLAIM_CLIENT_PREFIX}{name}"[:_MOST_CLIENT_ID],
         settings.broker.keep_alive_s,
     )
     return Plan(endpoint, wanted.template_name, parameters)

@@ -32,6 +32,7 @@ from cloud.pki.certificates import (
 )
 from cloud.pki.csr import proven_key
 from contract import ContractError, Topics
+from contract.provisioning import CLAIM_CLIENT_PREFIX
 
 SERVER_DAYS: Final = 397
 VEHICLE_DAYS: Final = 365
@@ -186,6 +187,12 @@ def check_vehicle_id(vehicle_id: str) -> None:
             f"{vehicle_id!r} cannot be a vehicle_id: {error.reason}",
             hint="use letters, digits, ':', '_' and '-'",
         ) from None
+    if vehicle_id.startswith(CLAIM_CLIENT_PREFIX):
+        raise ConfigError(
+            f"{vehicle_id!r} cannot be a vehicle_id: {CLAIM_CLIENT_PREFIX} begins the client ids "
+            "of boards that are no vehicle yet",
+            hint="choose another vehicle_id",
+        )
     if len(vehicle_id) > MAX_COMMON_NAME:
         raise ConfigError(
             f"vehicle_id has {len(vehicle_id)} characters; a certificate's common name "

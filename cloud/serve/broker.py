@@ -2,7 +2,7 @@
 
 A client is let in when its certificate was signed by this cloud's own authority, is within
 its validity and ACTIVE in the registry, and its client id is that certificate's vehicle.
-A claim certificate may use any client id that is no vehicle's. Everything else is closed,
+A claim certificate has client ids of its own (``cloud.serve.policy``). Everything else is closed,
 with one log line that says why; so is a connection whose certificate stops to count.
 """
 
@@ -44,10 +44,6 @@ class Registry(Protocol):
 
     def principal(self, certificate_id: str) -> Principal | Refusal:
         """Whom a certificate stands for, or why it does not count."""
-        ...
-
-    def is_thing(self, vehicle_id: str) -> bool:
-        """Whether a vehicle has this name."""
         ...
 
     def connected(self, certificate_id: str) -> None:
@@ -137,7 +133,7 @@ class Broker:
             await writer.start_tls(self._context, ssl_handshake_timeout=HANDSHAKE_TIMEOUT_S)
             connection = await self._admit(reader, writer)
             connect = await connection.connect()
-            await self._check_name(connection, connect.client_id)
+            await asyncio.to_thread(self._registry.connected, connection.principal.certificate_id)
         except (Refused, ProtocolError, StoreError, OSError, EOFError, TimeoutError) as error:
             self._turn_away(writer, peer, error)
             return
@@ -187,13 +183,6 @@ class Broker:
         if isinstance(principal, Refusal):
             raise Refused(principal.reason)
         return principal
-
-    async def _check_name(self, connection: Connection, client_id: str) -> None:
-        if connection.principal.kind is PrincipalKind.CLAIM:
-            if await asyncio.to_thread(self._registry.is_thing, client_id):
-                connection.refuse(f"client id {client_id!r} of a claim certificate is a vehicle's")
-        else:
-            await asyncio.to_thread(self._registry.connected, connection.principal.certificate_id)
 
     async def _watch_registry(self) -> None:
         seen: int | None = None

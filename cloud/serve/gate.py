@@ -13,7 +13,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from functools import partial
-from typing import Final, NoReturn
+from typing import Final
 
 from cloud.clock import Clock
 from cloud.ports import Announcement
@@ -109,18 +109,10 @@ class Connection:
             self._writer.write(connack(ConnectRefusal.PROTOCOL_VERSION))
             raise Refused(f"protocol {connect.protocol} level {connect.level}; use MQTT 3.1.1")
         if reason := refuse_connect(self.principal, connect):
-            self.refuse(reason)
+            self._writer.write(connack(ConnectRefusal.NOT_AUTHORIZED))
+            raise Refused(reason)
         self._forward(packet.encode())
         return connect
-
-    def refuse(self, reason: str) -> NoReturn:
-        """Tell the client that it may not connect.
-
-        Raises:
-            Refused: always.
-        """
-        self._writer.write(connack(ConnectRefusal.NOT_AUTHORIZED))
-        raise Refused(reason)
 
     async def run(self, connect: Connect) -> None:
         """Serve until the client leaves, is silent for too long or breaks a rule."""

@@ -24,6 +24,7 @@ from contract import ContractError, MessageKind, Topics, parse_topic
 from contract.jobs import JobTopics
 from contract.provisioning import (
     BY_CLAIM,
+    CLAIM_CLIENT_PREFIX,
     CREATE_FROM_CSR,
     CREATE_KEYS,
     ROTATION,
@@ -73,6 +74,8 @@ def refuse_connect(principal: Principal, connect: Connect) -> str | None:
     if principal.kind is PrincipalKind.CLAIM:
         if not 1 <= len(connect.client_id) <= MAX_CLIENT_ID:
             return f"a client id of {len(connect.client_id)} characters"
+        if not connect.client_id.startswith(CLAIM_CLIENT_PREFIX):
+            return f"client id {connect.client_id!r} of a claim certificate lacks its claim-"
         return "a claim certificate has no last will" if connect.will is not None else None
     if connect.client_id != principal.name:
         return (

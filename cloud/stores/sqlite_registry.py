@@ -109,10 +109,6 @@ class SqliteRegistry:
             return found.name
         return None
 
-    def is_thing(self, vehicle_id: str) -> bool:
-        """Whether a vehicle has this name, so that no claim may use it as its client id."""
-        return bool(self._database.read("SELECT 1 FROM things WHERE vehicle_id = ?", (vehicle_id,)))
-
     def vehicle_ids(self) -> list[str]:
         """Every vehicle that has, or had, a certificate."""
         rows = self._database.read("SELECT vehicle_id FROM things ORDER BY vehicle_id")

@@ -77,7 +77,7 @@ def test_every_command_has_help(command):
 
 def test_a_claim_certificate_goes_into_a_folder_with_its_key_for_the_owner_alone(fleet):
     out = fleet.folder / "claim"
-    told = fleet.good("claim", "create", "--name", "spring", "--days", 7, "--out", out)
+    told = fleet.good("claim", "create", "spring", "--days", 7, "--out", out)
     assert stat.S_IMODE((out / "key.pem").stat().st_mode) == 0o600
     certificate = x509.load_pem_x509_certificate((out / "certificate.pem").read_bytes())
     assert certificate_id_of(certificate) in told
@@ -101,7 +101,7 @@ def test_a_claims_key_that_is_there_is_replaced_only_by_force(fleet):
 
 def test_claims_are_revoked_by_name_or_by_id(fleet):
     for name in ("spring", "spring", "autumn"):
-        fleet.good("claim", "create", "--name", name, "--out", fleet.folder / "x", "--force")
+        fleet.good("claim", "create", name, "--out", fleet.folder / "x", "--force")
     assert len(fleet.json("claim", "revoke", "spring", "--yes")) == 2
     (left,) = [one for one in fleet.json("claim", "list") if one["status"] == "ACTIVE"]
     fleet.good("claim", "revoke", left["certificate_id"], "--yes")

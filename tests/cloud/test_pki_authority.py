@@ -118,7 +118,7 @@ def test_nothing_outlives_the_authority(authority):
     assert certificate.not_valid_after_utc == ca.not_valid_after_utc
 
 
-@pytest.mark.parametrize("vehicle_id", ["", "van 1", "van/1", "+", "#", "ü", "v" * 65])
+@pytest.mark.parametrize("vehicle_id", ["", "van 1", "van/1", "+", "#", "ü", "v" * 65, "claim-1"])
 def test_a_name_that_cannot_be_a_vehicle_is_refused(authority, vehicle_id):
     with pytest.raises(ConfigError):
         authority.issue(vehicle_id, NOW)

@@ -59,7 +59,7 @@ def operator(tmp_path):
 def test_a_board_becomes_a_vehicle_and_rotates_and_the_old_certificate_retires(operator):
     with running_cloud(operator.data) as cloud:
         key, next_key = new_key(), new_key()
-        with connected(cloud, operator.claim, "board-1") as board:
+        with connected(cloud, operator.claim, "claim-board-1") as board:
             first = board.certificate(key)
             assert board.register(first["certificateOwnershipToken"], "S1")[0]
         with connected(cloud, operator.identity(first, key), "van-1") as van:
@@ -86,15 +86,15 @@ def test_a_board_becomes_a_vehicle_and_rotates_and_the_old_certificate_retires(o
 def test_a_cloud_that_is_killed_between_the_steps_goes_on_where_it_was(operator):
     key = new_key()
     with running_cloud(operator.data) as cloud:
-        with connected(cloud, operator.claim, "board-1") as board:
+        with connected(cloud, operator.claim, "claim-board-1") as board:
             answer = board.certificate(key)
         cloud.kill()
     with running_cloud(operator.data) as cloud:
-        with connected(cloud, operator.claim, "board-1") as board:
+        with connected(cloud, operator.claim, "claim-board-1") as board:
             assert board.register(answer["certificateOwnershipToken"], "S1")[0]
         cloud.kill()
     with running_cloud(operator.data) as cloud:
-        with connected(cloud, operator.claim, "board-1") as board:  # its answer was lost
+        with connected(cloud, operator.claim, "claim-board-1") as board:  # its answer was lost
             assert board.register(answer["certificateOwnershipToken"], "S1")[0]
         with connected(cloud, operator.identity(answer, key), "van-1") as van:
             van.client.publish_acked("status/van-1", status_json())
@@ -105,7 +105,7 @@ def test_a_request_that_a_kill_cuts_off_leaves_one_active_certificate_in_the_end
     """Whatever became of it: the board's next try ends with one certificate that counts."""
     with (
         running_cloud(operator.data) as cloud,
-        connected(cloud, operator.claim, "board-1") as board,
+        connected(cloud, operator.claim, "claim-board-1") as board,
     ):
         token = board.certificate()["certificateOwnershipToken"]
         parameters = {"SerialNumber": "S1"}
@@ -114,7 +114,7 @@ def test_a_request_that_a_kill_cuts_off_leaves_one_active_certificate_in_the_end
         cloud.kill()
     key = new_key()
     with running_cloud(operator.data) as cloud:
-        with connected(cloud, operator.claim, "board-1") as board:
+        with connected(cloud, operator.claim, "claim-board-1") as board:
             again = board.certificate(key)
             assert board.register(again["certificateOwnershipToken"], "S1")[0]
         with connected(cloud, operator.identity(again, key), "van-1") as van:

@@ -30,7 +30,7 @@ def connection(cloud, request):
         cert_filepath=str(folder / "certificate.pem"),
         pri_key_filepath=str(folder / "key.pem"),
         ca_filepath=str(folder / "ca.pem"),
-        client_id="board-1",
+        client_id="claim-board-1",
         clean_session=request.param,
         keep_alive_secs=30,
     )

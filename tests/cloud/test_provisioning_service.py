@@ -254,7 +254,7 @@ def test_who_has_not_subscribed_is_told_nothing(cloud):
 
 
 @pytest.mark.parametrize(
-    "topic", ["telemetry/van-1", "status/board-1", ROTATE, "$aws/things/van-1/jobs/get"]
+    "topic", ["telemetry/van-1", "status/claim-board-1", ROTATE, "$aws/things/van-1/jobs/get"]
 )
 def test_a_claim_certificate_does_nothing_but_provision(cloud, topic, caplog):
     with cloud.board() as board:
@@ -269,10 +269,10 @@ def test_a_claim_cannot_take_the_place_of_a_vehicle(cloud, caplog):
     folder, _ = cloud.provisioned()
     with Vehicle(cloud.port, folder, "van-1") as van:
         assert van.connect()
-        with cloud.board("van-1") as thief:
+        with Vehicle(cloud.port, cloud.claim_folder(), "van-1") as thief:
             assert not thief.connect()
         van.publish_acked("telemetry/van-1", sample_json())
-    assert "is a vehicle's" in caplog.text
+    assert "lacks its claim-" in caplog.text
 
 
 def test_revoking_a_claim_ends_its_connections_and_leaves_the_vehicles(cloud):

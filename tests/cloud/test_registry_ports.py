@@ -1,6 +1,7 @@
 """Who may register, which certificates count, and the operator's side: one suite, two clouds."""
 
 import threading
+from contextlib import nullcontext
 
 import boto3
 import pytest
@@ -142,9 +143,15 @@ def test_of_two_boards_with_one_serial_number_at_the_same_moment_one_passes(plac
     found = place.registry.find("S1")
     boards = [board(place).certificate_id for _ in range(4)]
     start, passed = threading.Barrier(4), []
+    # moto looks at a condition and writes in two steps, which DynamoDB does not
+    turn = threading.Lock() if isinstance(place, OnAws) else nullcontext()
 
     def race(certificate_id):
         start.wait()
+        with turn:
+            ask(certificate_id)
+
+    def ask(certificate_id):
         if place.registry.register(found, certificate_id):
             passed.append(certificate_id)
 

@@ -263,15 +263,15 @@ def test_nothing_is_retained_on_provisioning_topics():
     assert "retains nothing" in own(CREATE_FROM_CSR, retain=True)
 
 
-@pytest.mark.parametrize("client_id", ["", "x" * 129])
-def test_a_claim_needs_a_client_id_of_a_sensible_length(client_id):
+@pytest.mark.parametrize("client_id", ["", "claim-" + "x" * 123, "van-1", "Claim-1"])
+def test_a_claim_needs_a_client_id_that_is_no_vehicles(client_id):
     assert refuse_connect(CLAIM, connect_as(client_id)) is not None
 
 
-def test_a_claim_may_use_any_client_id_and_leaves_no_will():
-    assert refuse_connect(CLAIM, connect_as("10000000a1b2c3d4")) is None
+def test_a_claim_connects_under_a_name_of_its_own_and_leaves_no_will():
+    assert refuse_connect(CLAIM, connect_as("claim-10000000a1b2c3d4")) is None
     will = Publish("status/van-1", b"{}", qos=1, retain=True)
-    assert "last will" in refuse_connect(CLAIM, connect_as("x", will=will))
+    assert "last will" in refuse_connect(CLAIM, connect_as("claim-x", will=will))
 
 
 def test_the_client_id_must_be_the_certificates_vehicle():

@@ -40,7 +40,7 @@ class Cloud(RunningBroker):
         return folder
 
     def board(self, client_id="board-1", claim="claim"):
-        return Vehicle(self.port, self.claim_folder(claim), client_id)
+        return Vehicle(self.port, self.claim_folder(claim), f"claim-{client_id}")
 
     def identity_of(self, answer, key, name):
         ca_pem = self.authority.certificate_file.read_bytes()

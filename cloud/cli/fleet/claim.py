@@ -23,7 +23,7 @@ from cloud.cli.registry import check_key_folder, write_credentials
 CREATE_EPILOG = """\b
 Examples:
   milepost-cloud fleet claim create --out claim
-  milepost-cloud fleet claim create --name spring-batch --days 30 --out claim
+  milepost-cloud fleet claim create spring-batch --days 30 --out claim
   milepost-cloud fleet claim create --out claim --aws --region eu-central-1
 
 \b
@@ -54,13 +54,13 @@ def claim() -> None:
 
 
 @claim.command("create", epilog=CREATE_EPILOG)
+@click.argument("name", default="claim")
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
     required=True,
     help="Folder for ca.pem, certificate.pem and key.pem.",
 )
-@click.option("--name", default="claim", show_default=True, help="What you call it.")
 @click.option(
     "--days",
     type=int,
@@ -72,7 +72,7 @@ def claim() -> None:
 def claim_create(
     *, out: Path, name: str, days: int | None, force: bool, place: Place, as_json: bool
 ) -> None:
-    """Make a claim certificate and its key."""
+    """Make a claim certificate and its key; NAME is for you to know it by."""
     with fleet_control(place, create=True) as fleet:
         check_key_folder(out, force=force)
         made = fleet.create_claim(name, days)

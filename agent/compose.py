@@ -33,6 +33,7 @@ from agent.engine.trips import TripKeeper
 from agent.engine.watches import LowBatteryMark
 from agent.errors import StateError
 from agent.files import write_atomically
+from agent.health_mark import HealthMark
 from agent.host import SystemClock, boot_id, new_run_id
 from agent.identity import IdentityStore, identified
 from agent.inputs import Inbox
@@ -42,6 +43,7 @@ from agent.metrics import MetricsServer
 from agent.ports import TimeBase
 from agent.shadow import RemoteSettings, ShadowLink
 from agent.time_anchor import TimeAnchor
+from agent.transfer import Broker, FileClient
 from agent.transport import Credentials, certificate_name, check_credentials, check_transport
 
 LAST_RUN_FILE: Final = "last-run.json"
@@ -107,6 +109,7 @@ class Agent:
         make_clock: Callable[[TimeBase | None], SystemClock] = _make_clock,
         layer: ConfigLayer | None = None,
     ) -> None:
+        configured = settings
         settings = identified(settings)
         self.settings = settings
         this_boot = boot_id()
@@ -131,6 +134,7 @@ class Agent:
             stale_after_s=settings.gps.stale_after_s,
             odometer=GpsOdometer(settings.state.dir),
         )
+        mark = HealthMark(settings.state.runtime_dir, boot_id=this_boot, run_id=run_id)
         self.delivery = Delivery(
             clock=self.clock,
             vehicle_id=settings.vehicle.id,
@@ -143,6 +147,7 @@ class Agent:
             software_version=software_version(),
             boot_id=this_boot,
             remember_time=anchor.save,
+            on_first_ack=mark.acknowledged,
             fixes_rejected=state.fixes_rejected,
             frames_dropped=self._sources.frames_dropped,
         )
@@ -188,6 +193,7 @@ class Agent:
                 run_id=run_id,
                 state_dir=settings.state.dir,
                 restart=self._restart,
+                files=FileClient(lambda: _broker(configured)),
             )
         self._metrics = MetricsServer(settings.metrics, self.account)
         self._control = ControlServer(settings.state.runtime_dir, self.account)
@@ -276,6 +282,12 @@ class Agent:
                     f"{key}: cannot use {folder}: {error.strerror}",
                     hint="Create it for the user that the agent runs as, or set another.",
                 ) from None
+
+
+def _broker(configured: AgentSettings) -> Broker:
+    """With the identity of this moment, which a rotation changes."""
+    broker = identified(configured).broker
+    return Broker(broker.host, Credentials.of(broker))
 
 
 def _claim_state_dir(state_dir: Path, vehicle_id: str) -> None:

@@ -12,8 +12,10 @@ from agent.jobs.link import JobsLink
 from agent.jobs.operation import Operation
 from agent.jobs.restart import RestartOperation
 from agent.jobs.table import Table
+from agent.jobs.update import UpdateOperation
 from agent.layer import ConfigLayer
 from agent.ports import Clock
+from agent.transfer import FileClient
 from contract.jobs import OperationName
 
 
@@ -28,10 +30,12 @@ def make_jobs(
     run_id: str,
     state_dir: Path,
     restart: Callable[[], None],
+    files: FileClient,
 ) -> JobsLink:
     """The jobs of the vehicle, not yet started; without a config file there is no layer over it."""
     operations: dict[str, Operation] = {
         OperationName.RESTART: RestartOperation(run_id),
+        OperationName.UPDATE: UpdateOperation(state_dir, files, _architecture),
     }
     if layer is not None:
         operations[OperationName.APPLY_CONFIG] = ApplyConfigOperation(
@@ -48,3 +52,11 @@ def make_jobs(
         table=Table(operations, settings.allow),
         restart=restart,
     )
+
+
+def _architecture() -> str:
+    """As dpkg calls it; empty where there is no dpkg."""
+    from agent.doctor.programs import ask  # noqa: PLC0415  only when an update comes
+
+    answer = ask("dpkg", "--print-architecture")
+    return answer.output.strip() if answer is not None and answer.code == 0 else ""

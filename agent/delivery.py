@@ -47,6 +47,7 @@ class Delivery:
 
     ``boot_id`` lets a later process of the same boot re-stamp what this one left without a
     trusted time; ``remember_time`` is given each trusted time for it.
+    ``on_first_ack`` is called once, by the publisher's thread.
     ``transport`` is for tests; by default the one that ``broker`` names.
     """
 
@@ -64,6 +65,7 @@ class Delivery:
         software_version: str,
         boot_id: str = "",
         remember_time: Callable[[TimeBase], None] = lambda _: None,
+        on_first_ack: Callable[[], None] = lambda: None,
         transport: Transport | None = None,
         limits: PublisherLimits | None = None,
         fixes_rejected: Callable[[], dict[str, int]] = dict,
@@ -76,6 +78,7 @@ class Delivery:
         self._software_version = software_version
         self._lock = StateLock(state_dir)
         self._topics = Topics(vehicle_id, delivery.basic_ingest_prefix or None)
+        self._on_first_ack = on_first_ack
         self._first_publish_s: float | None = None
         self._started = False
         self._stopped = False
@@ -281,6 +284,7 @@ class Delivery:
 
     def _note_first_ack(self) -> None:
         self._first_publish_s = round(process_age_s(), 3)
+        self._on_first_ack()
 
     def _make_will(self) -> Will:
         status = self._statuses.make(VehicleState.OFFLINE)

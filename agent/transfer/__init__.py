@@ -3,7 +3,7 @@
 Where a URL may lead, and with whose certificate, is in :mod:`contract.files`.
 """
 
-from agent.transfer.client import FileClient, TransferError
+from agent.transfer.client import Broker, FileClient, TransferError
 from agent.transfer.urls import Place, UrlError, place_of
 
-__all__ = ["FileClient", "Place", "TransferError", "UrlError", "place_of"]
+__all__ = ["Broker", "FileClient", "Place", "TransferError", "UrlError", "place_of"]

@@ -12,6 +12,8 @@ from cloud.cli.common import PROGRAM
 from cloud.cli.fleet import fleet
 from cloud.cli.gaps import gaps
 from cloud.cli.jobs import jobs
+from cloud.cli.jobs_files import jobs_diagnostics, jobs_update
+from cloud.cli.release import release
 from cloud.cli.serving import serve
 from cloud.cli.shadow import shadow
 from cloud.cli.stored import dead_letters, history, report, vehicles
@@ -41,8 +43,12 @@ def cli() -> None:
     """Milepost's cloud on one machine, and what it has stored."""
 
 
-for _command in (serve, fleet, certs, report, vehicles, gaps, history, dead_letters, shadow, jobs):
+for _command in (serve, fleet, certs, report, vehicles, gaps, history, dead_letters, shadow):
     cli.add_command(_command)
+for _command in (jobs, release):
+    cli.add_command(_command)
+for _command in (jobs_update, jobs_diagnostics):
+    jobs.add_command(_command)
 
 
 @cli.command(epilog=COMPLETION_EPILOG)

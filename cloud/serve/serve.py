@@ -42,7 +42,7 @@ from cloud.pki import Authority
 from cloud.serve.broker import Broker
 from cloud.serve.consumer import Batching, Consumer, Process
 from cloud.serve.dispatcher import Dispatcher
-from cloud.serve.file_server import file_server
+from cloud.serve.file_server import asks_for_file, file_server
 from cloud.serve.files import DataLock, remove_ready, write_ready
 from cloud.serve.functions import Handler, bury, function, invoked, rule_errors, status_table
 from cloud.serve.housekeeping import Housekeeping
@@ -208,7 +208,7 @@ async def one_machine_cloud(settings: Settings, clock: Clock) -> AsyncIterator[R
             server_context(authority.certificate_file, server_file),
             files,
             registry,
-            lambda _vehicle_id, _job_id: False,
+            asks_for_file(stores.jobs),
         )
         stack.push_async_callback(asyncio.to_thread, exchange.stop)
         await asyncio.to_thread(exchange.start)

@@ -36,6 +36,7 @@ class LazyGroup(click.Group):
         "outbox": "agent.outbox_cli",
         "preset": "agent.preset_cli",
         "provision": "agent.provision.cli",
+        "rotate": "agent.identity.rotate_cli",
         "status": "agent.control",
         "update": "agent.update_cli",
         "watch": "agent.watch.cli",

@@ -36,6 +36,7 @@ from agent.files import write_atomically
 from agent.health_mark import HealthMark
 from agent.host import SystemClock, boot_id, new_run_id
 from agent.identity import IdentityStore, identified
+from agent.identity.rotation import Rotation
 from agent.inputs import Inbox
 from agent.jobs.link import JobsLink
 from agent.layer import ConfigLayer
@@ -196,7 +197,19 @@ class Agent:
                 files=FileClient(lambda: _broker(configured)),
             )
         self._metrics = MetricsServer(settings.metrics, self.account)
-        self._control = ControlServer(settings.state.runtime_dir, self.account)
+        self.rotation = Rotation(
+            clock=self.clock,
+            store=IdentityStore(settings.state.dir),
+            vehicle_id=settings.vehicle.id,
+            broker=settings.broker,
+            settings=settings.identity,
+            exchange=self.delivery.exchange,
+            publisher=self.delivery.publisher,
+            tell=inbox.put,
+        )
+        self._control = ControlServer(
+            settings.state.runtime_dir, self.account, {"rotate": self.rotation.take}
+        )
         _log.info("vehicle %s, run %s", settings.vehicle.id, run_id)
 
     def start(self) -> None:
@@ -212,6 +225,7 @@ class Agent:
         self._sources.start()
         if self._shadow is not None:
             self._shadow.start()
+        self.rotation.start()
         self._control.start()
         self._metrics.start()
         if self._jobs is not None:
@@ -222,6 +236,7 @@ class Agent:
         """Stop in order, deliver what can be delivered, and leave the last account."""
         if self._jobs is not None:
             self._jobs.stop()
+        self.rotation.stop()
         if self._shadow is not None:
             self._shadow.stop()
         self._sources.stop()
@@ -257,6 +272,7 @@ class Agent:
             "shadow": self._shadow.account() if self._shadow else None,
             "jobs": self._jobs.account() if self._jobs else None,
             "config_layer": self._layer.account() if self._layer else None,
+            "identity": self.rotation.account(),
             **self._sources.account(),
         }
 

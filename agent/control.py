@@ -132,6 +132,8 @@ def readable(account: dict[str, Any]) -> str:
     lines.append(("published", f"{account['bytes_published']} bytes"))
     if account.get("flash_bytes_written") is not None:
         lines.append(("flash", f"{account['flash_bytes_written']} bytes written"))
+    if account.get("identity"):
+        lines.extend(identity_lines(account["identity"]))
     if account.get("shadow"):
         lines.append(("settings", shadow_line(account["shadow"])))
     if account.get("config_layer"):
@@ -153,6 +155,22 @@ def _bus_line(bus: dict[str, Any]) -> str:
 def _fault_line(fault: dict[str, Any]) -> str:
     reason = f": {fault['reason']}" if fault["reason"] else ""
     return f"{fault['code'].removeprefix('source:')} for {fault['lasts_s']:.0f} s{reason}"
+
+
+def identity_lines(identity: dict[str, Any]) -> list[tuple[str, str]]:
+    """The certificate in use and its rotation, for a person."""
+    until, due = identity["valid_until"], identity["rotation_due_at"]
+    text = f"certificate {identity['certificate_id'][:12]}, since {identity['obtained_at'][:10]}"
+    text += f", valid until {until[:10]}" if until else ""
+    text += f", rotated from {due[:10]} on" if due else ""
+    lines = [("identity", text)]
+    last = identity["last_rotation"]
+    if identity["rotating_because"]:
+        step = identity["step"] or "waits for a connection"
+        lines.append(("rotation", f"{step}; {identity['rotating_because']}"))
+    elif last and not last["succeeded"]:
+        lines.append(("ROTATION", f"failed on {last['ended_at'][:10]}: {last['reason']}"))
+    return lines
 
 
 def shadow_line(shadow: dict[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """The agent's config: one TOML file, read once, never written."""
 
 from agent.config.can import CanSettings, FieldKind, Match, SignalSettings, Stat, field_kind
+from agent.config.identity import IdentitySettings
 from agent.config.jobs import JobsMode, JobsSettings
 from agent.config.load import AgentSettings, load, parse
 from agent.config.metrics import MetricsSettings
@@ -39,6 +40,7 @@ __all__ = [
     "FieldKind",
     "GpsSettings",
     "GpsSource",
+    "IdentitySettings",
     "J1939Settings",
     "JobsMode",
     "JobsSettings",

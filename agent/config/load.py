@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from agent.config.can import SIGNALS_PREFIX, CanSettings
+from agent.config.identity import IdentitySettings
 from agent.config.jobs import JobsSettings
 from agent.config.metrics import MetricsSettings
 from agent.config.obd import J1939Settings, ObdSettings
@@ -58,6 +59,7 @@ class AgentSettings(Section):
     budget: BudgetSettings = BudgetSettings()
     broker: BrokerSettings
     provision: ProvisionSettings = ProvisionSettings()
+    identity: IdentitySettings = IdentitySettings()
     shadow: ShadowSettings = ShadowSettings()
     jobs: JobsSettings = JobsSettings()
     metrics: MetricsSettings = MetricsSettings()

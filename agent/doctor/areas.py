@@ -19,6 +19,7 @@ from agent.doctor import (
     gps,
     gps_daemon,
     gps_port,
+    identity,
     modules,
     permissions,
     power,
@@ -71,6 +72,7 @@ AREAS: Final = {
         Area("power", "the board's supply voltage and temperature", power),
         Area("permissions", "what the agent's user may do", permissions),
         Area("certificate", "the vehicle's key and certificate, and the broker's CA", certificate),
+        Area("identity", "the identity of provisioning, and its rotation", identity),
         Area("broker", "the way to the broker: name, TCP, TLS, MQTT", broker),
     )
 }

@@ -69,6 +69,14 @@ EXPIRED: Final = Kind(
     "milepost-cloud certs issue {vehicle_id} --force --out identity",
     "On AWS IoT Core: create and attach a new certificate. Then replace the files.",
 )
+EXPIRED_PROVISIONED: Final = Kind(
+    "cert-expired-provisioned",
+    Severity.ERROR,
+    "the vehicle's certificate {path} expired {days} days ago ({date}), and cannot be rotated any"
+    " more",
+    "sudo milepost-agent provision --force",
+    "It needs a claim certificate, and the fleet's leave to register this board once more.",
+)
 NOT_YET: Final = Kind(
     "cert-not-yet-valid",
     Severity.ERROR,
@@ -249,8 +257,9 @@ def _certificate(facts: Facts, certificate: CertificateFacts) -> Iterator[Findin
         now = facts.now.strftime("%Y-%m-%d %H:%M UTC")
         yield NOT_YET(path=path, date=_date(certificate.not_before), now=now)
     elif left < timedelta():
-        yield EXPIRED(days=(-left).days, **values)
-    elif left < SOON:
+        expired = EXPIRED_PROVISIONED if facts.is_provisioned else EXPIRED
+        yield expired(days=(-left).days, **values)
+    elif left < SOON and not facts.is_provisioned:  # else the area of the identity judges
         yield EXPIRES(days=left.days, **values)
     else:
         name = vehicle_id if facts.is_provisioned else certificate.name

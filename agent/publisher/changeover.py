@@ -61,12 +61,14 @@ class Verdict:
 class Order:
     """What to try, what to go back to, and who proves that it works.
 
-    ``on_end`` is called on the publisher's thread, once, unless another order takes its place.
+    ``on_connected`` and ``on_end`` are called on the publisher's thread: the one for each
+    connection of the other, before its channel hears of it, the other once.
     """
 
     other: Credentials
     present: Credentials
     channel: ControlChannel
+    on_connected: Callable[[], None]
     on_end: Callable[[Verdict], None]
 
 
@@ -156,6 +158,7 @@ class Changeover:
             self._settle(order, Verdict(kept=False, reason=self._reason, refused=self._refused))
         else:
             self._stage = _Stage.PROBATION
+            order.on_connected()
 
     def lost(self, loss: Loss, now_s: float, *, unauthorised: bool) -> None:
         """A connection, or an attempt, ended."""

@@ -37,6 +37,11 @@ LEFT_OUT_S: Final = 3_600.0
 _PROMPT_S: Final = 10.0
 """A broker that dislikes something closes at once; a later loss has another cause."""
 
+_LEFT_OUT: Final = (
+    f"the broker closes the connection on it; tried again after {LEFT_OUT_S / 60:.0f} min:"
+    " check the vehicle's policy there"
+)
+
 
 class _State(Enum):
     CLOSED = "closed"
@@ -68,6 +73,8 @@ class ControlChannel:
         self.filters = filters
         self.listener = listener
         self.wanted = wanted
+        self.renewed = False
+        """Wanted anew: what it was refused before is to be tried again."""
         self.state = _State.CLOSED
         self.unanswered: set[str] = set()
         self.asked_s = 0.0
@@ -86,7 +93,7 @@ class ControlChannel:
 
     def want(self, *, wanted: bool) -> None:
         """See the port."""
-        self.wanted = wanted
+        self.wanted = self.renewed = wanted
         self._wake()
 
     def send(self, topic: str, payload: bytes) -> bool:
@@ -114,6 +121,13 @@ class ControlChannel:
         """It stays shut on this connection."""
         self.state = _State.REFUSED
         self.complain(why)
+
+    def renew(self) -> None:
+        """Forget why it was shut."""
+        self.renewed = False
+        self._refusal = None
+        if self.state is _State.REFUSED:
+            self.state = _State.CLOSED
 
     def complain(self, why: str) -> None:
         """Say why it is shut, once."""
@@ -222,10 +236,7 @@ class ControlLane:
                 channel.strikes += 1
                 if channel.strikes >= STRIKES:
                     channel.left_out_until_s = now_s + LEFT_OUT_S
-                    channel.complain(
-                        f"the broker closes the connection on it; tried again after"
-                        f" {LEFT_OUT_S / 60:.0f} min: check the vehicle's policy there"
-                    )
+                    channel.complain(_LEFT_OUT)
             elif was_open:
                 channel.strikes = 0
             if was_open:
@@ -275,7 +286,10 @@ class ControlLane:
         for channel in self._served:
             if not channel.wanted:
                 continue
+            if channel.renewed:
+                channel.renew()
             if channel.left_out_until_s > now_s:
+                channel.complain(_LEFT_OUT)
                 left_s = channel.left_out_until_s - now_s
                 wait_s = left_s if wait_s is None else min(wait_s, left_s)
             elif channel.state is _State.CLOSED:

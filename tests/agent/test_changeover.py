@@ -17,7 +17,9 @@ class Prover:
         self.told = []
         self.verdicts = []
         self.channel = bench.publisher.exchange.register([ANSWER], self, on_demand=True)
-        self.order = Order(NEW, OLD, self.channel, self.verdicts.append)
+        self.order = Order(
+            NEW, OLD, self.channel, lambda: self.told.append("on probation"), self.verdicts.append
+        )
         self._bench = bench
 
     def begin(self):
@@ -67,7 +69,7 @@ def test_what_is_in_flight_is_acknowledged_before_it_leaves_so_that_nothing_goes
     bench.turn()
     assert bench.transport.leaves == 1
     assert bench.transport.disconnects == 0
-    until(bench, lambda: prover.told == ["connected"])
+    until(bench, lambda: prover.told == ["on probation", "connected"])
     assert bench.transport.dialled_with == [OLD, NEW]
     assert bench.delivered() == [("samples", n) for n in range(1, 6)]
 
@@ -79,7 +81,7 @@ def test_on_probation_only_the_provers_request_goes_and_everything_else_once_it_
     others.channel.want(wanted=True)
     bench.connect()
     prover.begin()
-    until(bench, lambda: prover.told == ["connected"])
+    until(bench, lambda: prover.told == ["on probation", "connected"])
     before = len(bench.transport.published)
     bench.put(3)
     for _ in range(100):
@@ -149,13 +151,13 @@ def test_an_old_one_that_is_no_good_any_more_does_not_keep_the_new_one_from_bein
     prover.begin()
     until(bench, lambda: OLD in bench.transport.dialled_with, turns=6000)
     bench.transport.refused_credentials = {OLD: ("expired", True)}
-    until(bench, lambda: prover.told == ["connected"], turns=6000)
+    until(bench, lambda: prover.told == ["on probation", "connected"], turns=6000)
 
 
 def test_one_that_connects_and_is_given_up_is_left_and_the_old_one_delivers(bench, prover):
     bench.connect()
     prover.begin()
-    until(bench, lambda: prover.told == ["connected"])
+    until(bench, lambda: prover.told == ["on probation", "connected"])
     bench.put(2)
     bench.publisher.give_up(prover.order, "nothing answers")
     until(bench, lambda: prover.verdicts)
@@ -169,7 +171,7 @@ def test_one_that_connects_and_is_given_up_is_left_and_the_old_one_delivers(benc
 def test_a_word_that_comes_after_it_went_back_still_makes_the_new_one_the_vehicles(bench, prover):
     bench.connect()
     prover.begin()
-    until(bench, lambda: prover.told == ["connected"])
+    until(bench, lambda: prover.told == ["on probation", "connected"])
     bench.transport.refused_credentials = {NEW: ("cut", False)}
     bench.transport.lose()
     until(bench, lambda: prover.verdicts)
@@ -184,11 +186,11 @@ def test_a_library_that_hangs_at_leaving_is_dropped(bench, prover):
     bench.connect()
     bench.transport.leave = lambda: None
     prover.begin()
-    until(bench, lambda: prover.told == ["connected"])
+    until(bench, lambda: prover.told == ["on probation", "connected"])
     assert bench.transport.disconnects == 1
 
 
 def test_before_the_first_connection_the_other_one_is_dialled_first(bench, prover):
     prover.begin()
-    until(bench, lambda: prover.told == ["connected"])
+    until(bench, lambda: prover.told == ["on probation", "connected"])
     assert bench.transport.dialled_with == [NEW]

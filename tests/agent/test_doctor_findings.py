@@ -33,6 +33,9 @@ from agent.doctor import (
     reference,
     service,
 )
+from agent.doctor import (
+    identity as identity_area,
+)
 from agent.doctor.finding import Severity
 from agent.doctor.gps_poll import Heard
 from agent.doctor.links import Link
@@ -40,6 +43,9 @@ from agent.doctor.mounts import Mount
 from agent.doctor.permissions import Node, Wanted
 from agent.doctor.subject import Running, User
 from agent.errors import ConfigError, IdentityError
+from agent.identity import Identity
+from agent.identity.due import Validity
+from agent.identity.last import LastRotation
 from agent.sources.can.ids import by_id, by_pgn
 from agent.transport import CertificateFacts, Credentials
 from tests.conftest import ROOT
@@ -189,6 +195,23 @@ def identity(**fields):
         "ca_ends": (NOW + 3650 * DAY,),
     }
     return certificate.Facts(**good | fields)
+
+
+GENERATION = Identity(
+    3, "van-1", "0123456789abcdef", "milepost_rotation", "2026-01-01T00:00:00Z", FILE, FILE, None
+)
+GENERATION_IN_TOKEN = replace(GENERATION, key_file=None, key_label="vehicle-key-3")
+FAILED_ROTATION = LastRotation("2026-05-30T10:00:00Z", False, "does not connect", "0123", 2)  # noqa: FBT003
+
+
+def provisioned(*, days_left=200, **fields):
+    good = {
+        "now": NOW,
+        "folder": "/var/lib/milepost/identity",
+        "identity": GENERATION,
+        "validity": Validity(NOW - 100 * DAY, NOW + days_left * DAY, None),
+    }
+    return identity_area.Facts(**good | fields)
 
 
 def issued(name="van-1", begins=-1, ends=365):
@@ -395,6 +418,13 @@ CASES = {
     "cert-key-open": (certificate, identity(key_mode=0o644)),
     "cert-mismatch": (certificate, identity(pair_fault=IdentityError("not together", hint="H."))),
     "cert-expired": (certificate, issued(begins=-400, ends=-3)),
+    "cert-expired-provisioned": (
+        certificate,
+        identity(
+            certificate=CertificateFacts("van-1", NOW - 400 * DAY, NOW - 3 * DAY),
+            is_provisioned=True,
+        ),
+    ),
     "cert-not-yet-valid": (certificate, issued(begins=1)),
     "cert-expires-soon": (certificate, issued(ends=29)),
     "cert-other-name": (certificate, issued(name="van-2")),
@@ -407,6 +437,20 @@ CASES = {
     ),
     "cert-token-good": (certificate, identity(token="van", certificate=None)),
     "cert-good": (certificate, identity()),
+    "identity-not-checked": (identity_area, None),
+    "identity-by-hand": (identity_area, provisioned(identity=None)),
+    "identity-not-readable-here": (identity_area, provisioned(is_denied=True)),
+    "identity-broken": (identity_area, provisioned(fault=IdentityError("is broken", hint="H."))),
+    "identity-in-token": (identity_area, provisioned(identity=GENERATION_IN_TOKEN)),
+    "identity-no-key-maker": (identity_area, provisioned(can_make_keys=False)),
+    "identity-rotation-cut-off": (identity_area, provisioned(is_pending=True)),
+    "identity-rotation-under-way": (
+        identity_area,
+        provisioned(told={"rotating_because": "due", "step": "committing"}, is_pending=True),
+    ),
+    "identity-rotation-failed": (identity_area, provisioned(last=FAILED_ROTATION)),
+    "identity-rotation-due": (identity_area, provisioned(days_left=20)),
+    "identity-good": (identity_area, provisioned()),
     "broker-not-checked": (broker, None),
     "broker-no-network": (broker, dial(name_error="no answer", has_route=False)),
     "broker-no-name": (broker, dial(name_error="Name or service not known")),
@@ -447,6 +491,7 @@ def test_the_facts_lead_to_the_finding_with_its_remedy(code):
     else:
         # nothing else is wrong in the case: no finding drags another one along
         alike = {"clock-good", "can-good", "gps-good", "disk-good", "broker-good", "cert-good"}
+        alike.add("identity-good")
         others = {found.code for found in findings} - {code} - alike
         assert others <= EXPECTED_TOO.get(code, set())
 

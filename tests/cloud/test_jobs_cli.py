@@ -10,7 +10,7 @@ from cloud.cli.jobs import OPERATIONS
 from cloud.errors import ConfigError, JobsError
 from cloud.stores.sqlite import SqliteStores
 from contract.jobs import JobAction, JobRequest, OperationName
-from tests.fakes.one_machine import authority_in, identity
+from tests.fakes.one_machine import issued_identity
 
 
 @pytest.fixture
@@ -110,9 +110,10 @@ def test_parameters_that_are_none_are_wrong_usage(data, text):
 
 def test_an_operation_or_a_vehicle_that_there_is_not_makes_no_job(data):
     assert "restart" in run(data, "create", "make-tea", "van-1", code=2)
-    identity(authority_in(data / "pki"), "van-1", data / "identity")
-    with pytest.raises(ConfigError, match="van-9"):
+    issued_identity(data, "van-1", data / "identity")
+    with pytest.raises(ConfigError, match="van-9") as refused:
         run(data, "create", "restart", "van-9")
+    assert "van-1" in refused.value.hint
     assert run(data, "list") == "there are no jobs\n"
 
 

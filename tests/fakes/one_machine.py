@@ -277,6 +277,13 @@ def milepost_cloud(*arguments):
     )
 
 
+def issued_identity(data_dir, vehicle_id, folder):
+    """Certificate files as the operator's command makes them, for a cloud at work; the folder."""
+    done = milepost_cloud("certs", "issue", vehicle_id, "--data", data_dir, "--out", folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
 def sample_json(vehicle_id="van-1", sequence=1, run_id="0a1b2c3d", **extra):
     """A valid telemetry message."""
     moment = SystemClock().utc()

@@ -10,7 +10,7 @@ import time
 from agent.control import ask
 from agent.errors import ControlError
 from tests.conftest import ROOT
-from tests.fakes.one_machine import milepost_cloud, wait_until
+from tests.fakes.one_machine import issued_identity, milepost_cloud, wait_until
 
 CONFIG = """
 [vehicle]
@@ -47,10 +47,7 @@ class SupervisedAgent:
         self._stopping = threading.Event()
         self._thread = None
         folder.mkdir(exist_ok=True)
-        issued = milepost_cloud(
-            *("certs", "issue", "van-1", "--data", data_dir, "--out", folder / "identity")
-        )
-        assert issued.returncode == 0, issued.stderr
+        issued_identity(data_dir, "van-1", folder / "identity")
 
     def configure(self, port, more=""):
         self.config.write_text(CONFIG.format(port=port, more=more))

@@ -14,8 +14,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.fakes.one_machine import (
-    authority_in,
-    identity,
+    issued_identity,
     milepost_cloud,
     running_cloud,
     wait_until,
@@ -31,7 +30,7 @@ class Vehicle:
     def __init__(self, folder, cloud, relay):
         self.folder, self.cloud, self.relay = folder, cloud, relay
         self.outbox = folder / "state" / "outbox.db"
-        self.pems = identity(authority_in(cloud.data_dir / "pki"), "van-1", folder / "identity")
+        self.pems = issued_identity(cloud.data_dir, "van-1", folder / "identity")
         self.process = None
         self.run_ids = []
 

@@ -20,8 +20,7 @@ from cloud.stores.sqlite import DATABASE_NAME
 from cloud.stores.sqlite_shadows import SqliteShadows
 from tests.conftest import ROOT
 from tests.fakes.one_machine import (
-    authority_in,
-    identity,
+    issued_identity,
     milepost_cloud,
     running_cloud,
     wait_until,
@@ -59,7 +58,7 @@ class Agent:
         self.log = folder / "agent.log"
         self.config = folder / "agent.toml"
         self.process = None
-        identity(authority_in(data_dir / "pki"), "van-1", folder / "identity")
+        issued_identity(data_dir, "van-1", folder / "identity")
 
     def configure(self, port, more=""):
         self.config.write_text(CONFIG.format(port=port, more=more))

@@ -182,6 +182,16 @@ class Agent:
         self._layer = layer
         self.wants_restart = False
         """The stop that was asked for is to end in another start."""
+        self.rotation = Rotation(
+            clock=self.clock,
+            store=IdentityStore(settings.state.dir),
+            vehicle_id=settings.vehicle.id,
+            broker=settings.broker,
+            settings=settings.identity,
+            exchange=self.delivery.exchange,
+            publisher=self.delivery.publisher,
+            tell=inbox.put,
+        )
         self._jobs: JobsLink | None = None
         if settings.jobs.mode is JobsMode.ON:
             self._jobs = make_jobs(
@@ -194,19 +204,10 @@ class Agent:
                 run_id=run_id,
                 state_dir=settings.state.dir,
                 restart=self._restart,
+                rotation=self.rotation,
                 files=FileClient(lambda: _broker(configured)),
             )
         self._metrics = MetricsServer(settings.metrics, self.account)
-        self.rotation = Rotation(
-            clock=self.clock,
-            store=IdentityStore(settings.state.dir),
-            vehicle_id=settings.vehicle.id,
-            broker=settings.broker,
-            settings=settings.identity,
-            exchange=self.delivery.exchange,
-            publisher=self.delivery.publisher,
-            tell=inbox.put,
-        )
         self._control = ControlServer(
             settings.state.runtime_dir, self.account, {"rotate": self.rotation.take}
         )

@@ -7,16 +7,21 @@ from pathlib import Path
 
 from agent.config import AgentSettings, JobsSettings
 from agent.delivery import Delivery
+from agent.errors import AgentError
+from agent.identity import IdentityStore
+from agent.identity.rotation import Rotation
 from agent.jobs.apply_config import ApplyConfigOperation
 from agent.jobs.link import JobsLink
 from agent.jobs.operation import Operation
 from agent.jobs.restart import RestartOperation
+from agent.jobs.rotate import RotateOperation
 from agent.jobs.table import Table
 from agent.jobs.update import UpdateOperation
 from agent.layer import ConfigLayer
 from agent.ports import Clock
 from agent.transfer import FileClient
 from contract.jobs import OperationName
+from contract.provisioning import ROTATION
 
 
 def make_jobs(
@@ -31,10 +36,14 @@ def make_jobs(
     state_dir: Path,
     restart: Callable[[], None],
     files: FileClient,
+    rotation: Rotation,
 ) -> JobsLink:
     """The jobs of the vehicle, not yet started; without a config file there is no layer over it."""
     operations: dict[str, Operation] = {
         OperationName.RESTART: RestartOperation(run_id),
+        OperationName.ROTATE: RotateOperation(
+            rotation, lambda: _is_rotating(IdentityStore(state_dir))
+        ),
         OperationName.UPDATE: UpdateOperation(state_dir, files, _architecture),
     }
     if layer is not None:
@@ -52,6 +61,15 @@ def make_jobs(
         table=Table(operations, settings.allow),
         restart=restart,
     )
+
+
+def _is_rotating(store: IdentityStore) -> bool:
+    """Whether a rotation was cut off and goes on by itself."""
+    try:
+        pending = store.pending()
+    except AgentError:
+        return False  # it cannot go on; the request says why
+    return pending is not None and pending.template == ROTATION
 
 
 def _architecture() -> str:

@@ -13,7 +13,7 @@ from datetime import timedelta
 import pytest
 
 from cloud.clock import SystemClock
-from tests.fakes.one_machine import running_cloud, wait_until
+from tests.fakes.one_machine import milepost_cloud, running_cloud, wait_until
 from tests.fakes.relay import Relay
 from tests.fakes.rotating_vehicle import RotatingVehicle
 
@@ -199,3 +199,37 @@ def test_two_who_ask_at_once_on_the_command_line_both_hear_of_the_same_rotation(
     assert f"identity     certificate {number[:12]}, since 20" in told
     json_told = json.loads(vehicle.command("status", "--json").stdout)
     assert json_told["identity"]["certificate_id"] == number
+
+
+def test_the_operator_has_a_vehicle_rotate(make_vehicle, cloud):
+    vehicle = make_vehicle("van-job")
+    first = vehicle.store.current().certificate_id
+    vehicle.start().online()
+    done = milepost_cloud(
+        *("fleet", "rotate", "van-job", "--wait", "90", "--json", "--data", cloud.data_dir)
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (execution,) = json.loads(done.stdout)["executions"]
+    now = vehicle.settled()
+    assert now != first
+    assert execution["details"] == {"certificate": now, "certificate_before": first}
+    vehicle.stop()
+    assert vehicle.gaps()["unexplained"] == 0
+
+
+@pytest.mark.parametrize("step", ["2", "changes over"])
+def test_a_rotation_by_a_job_that_is_cut_off_is_told_of_by_the_next_process(
+    make_vehicle, cloud, step
+):
+    name = f"van-cut-{step[0]}"
+    vehicle = make_vehicle(name)
+    first = vehicle.store.current().certificate_id
+    vehicle.start(killed_at=NEVER, killed_before=step).online()
+    at_cloud = ("--data", cloud.data_dir)
+    made = milepost_cloud("jobs", "create", "rotate", name, "--job-id", name, *at_cloud)
+    assert made.returncode == 0, made.stderr
+    assert vehicle.wait_killed()
+    vehicle.start().online()
+    done = milepost_cloud("jobs", "describe", name, "--wait", "50", *at_cloud)
+    assert done.returncode == 0, done.stdout + done.stderr + vehicle.log()
+    assert vehicle.settled() != first

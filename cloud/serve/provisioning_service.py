@@ -8,8 +8,8 @@ that lost the first one loses nothing. A token counts for the certificate it was
 with, whatever connection it comes over.
 
 Unlike AWS, CreateKeysAndCertificate makes an EC key (P-256), and CBOR is not spoken.
-Clients speak MQTT 3.1.1 (``awscrt.mqtt.Connection``, with ``awsiot.iotidentity``'s client or
-``IotIdentityClientV2.from_mqtt311``); the broker takes no MQTT 5.
+Clients speak MQTT 3.1.1: both identity clients of ``awsiot.iotidentity`` do on an
+``awscrt.mqtt.Connection``. The broker takes no MQTT 5.
 """
 
 from __future__ import annotations

@@ -165,7 +165,7 @@ def import_file(fleet, text):
 def test_a_csv_file_is_imported_as_spreadsheets_write_it(fleet, text):
     done = import_file(fleet, text)
     assert done.exit_code == 0, done.exception
-    assert "2 boards were added" in done.output
+    assert "added: 2" in done.output
     rows = [(one["serial_number"], one["vehicle_type"]) for one in fleet.json("allow", "list")]
     assert rows == [("S1", "van"), ("S2", "bus")]
 
@@ -178,7 +178,7 @@ def test_a_column_that_is_not_known_is_told(fleet):
 def test_the_same_file_can_be_imported_again_when_it_has_grown(fleet):
     assert import_file(fleet, "serial_number,vehicle_id\nS1,van-1\n").exit_code == 0
     done = import_file(fleet, "serial_number,vehicle_id\nS1,van-1\nS2,van-2\n")
-    assert "1 boards were added, 1 were on the list already" in done.output
+    assert "added: 1, on the list already: 1" in done.output
 
 
 @pytest.mark.parametrize(
@@ -287,6 +287,15 @@ def test_a_board_that_was_never_seen_can_be_blocked_and_unblocked(fleet):
     assert fleet.json("allow", "list")[0]["state"] == "blocked"
     fleet.good("unblock", "van-1")
     assert fleet.json("allow", "list")[0]["state"] == "waiting"
+
+
+def test_a_board_that_has_not_registered_yet_is_told_of(fleet):
+    fleet.good("allow", "add", "S1", "van-1")
+    assert "1 boards of the allow list have not registered yet" in fleet.good("list")
+    assert "board S1 has not registered yet" in fleet.good("describe", "van-1")
+    assert fleet.json("describe", "van-1")["state"] == "waiting"
+    fleet.good("block", "van-1")
+    assert "board S1 is blocked" in fleet.good("describe", "van-1")
 
 
 def test_a_board_of_a_vehicle_that_was_revoked_may_not_register_again(fleet):

@@ -110,7 +110,7 @@ def allow_import(*, file: Path, place: Place, as_json: bool) -> None:
     if as_json:
         print_json({"added": [allowed_json(one) for one in asked.new], "known": asked.known})
     else:
-        print(f"{len(asked.new)} boards were added, {asked.known} were on the list already")
+        print(f"added: {len(asked.new)}, on the list already: {asked.known}")
 
 
 @allow.command("list", epilog=LIST_EPILOG)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +12,8 @@ from cloud.cli.fleet.common import (
     SHORT_ID,
     VEHICLE,
     YES,
+    allowed_json,
+    allowed_state,
     certificate_json,
     certificate_state,
     complete_vehicle,
@@ -24,6 +27,10 @@ from cloud.cli.fleet.common import (
 )
 from cloud.cli.jobs import WAIT, create_job
 from cloud.cli.place import Place, with_place
+from cloud.errors import FleetError
+
+if TYPE_CHECKING:
+    from cloud.provisioning.ports import AllowedVehicle
 
 LIST_EPILOG = """\b
 Examples:
@@ -88,6 +95,7 @@ def fleet_list(*, days: int | None, place: Place, as_json: bool) -> None:
     """Show every vehicle and whether it can connect."""
     with fleet_control(place) as fleet:
         found = fleet.vehicles()
+        waiting = sum(allowed_state(one) == "waiting" for one in fleet.allowed())
     moment = now()
     if days is not None:
         end = moment + timedelta(days=days)
@@ -111,6 +119,8 @@ def fleet_list(*, days: int | None, place: Place, as_json: bool) -> None:
             }
         )
     print_table(rows, "no vehicle" if days is not None else "no vehicle has a certificate yet")
+    if waiting and days is None:
+        print(f"{waiting} boards of the allow list have not registered yet")
 
 
 @click.command("describe", epilog=DESCRIBE_EPILOG)
@@ -120,7 +130,14 @@ def fleet_list(*, days: int | None, place: Place, as_json: bool) -> None:
 def fleet_describe(*, vehicle_id: str, place: Place, as_json: bool) -> None:
     """Show all that is known of a vehicle's identity."""
     with fleet_control(place) as fleet:
-        one = fleet.describe(vehicle_id)
+        try:
+            one = fleet.describe(vehicle_id)
+        except FleetError:
+            board = {line.vehicle_id: line for line in fleet.allowed()}.get(vehicle_id)
+            if board is None:
+                raise
+            _describe_board(board, as_json=as_json)
+            return
     moment = now()
     if as_json:
         print_json(vehicle_json(one, moment))
@@ -161,7 +178,7 @@ def fleet_block(*, vehicle_id: str, place: Place, as_json: bool) -> None:
 @with_place
 @AS_JSON
 def fleet_unblock(*, vehicle_id: str, place: Place, as_json: bool) -> None:
-    """Let a vehicle in again, and its board register if it has not yet."""
+    """Let a blocked vehicle in again."""
     with fleet_control(place) as fleet:
         fleet.unblock(vehicle_id)
     _tell(as_json=as_json, vehicle_id=vehicle_id, state="unblocked")
@@ -204,6 +221,14 @@ def fleet_rotate(
 
     document = JobDocument(OperationName.ROTATE.value, {})
     create_job(document, vehicle_ids, place=place, wait_s=wait_s, as_json=as_json)
+
+
+def _describe_board(board: AllowedVehicle, *, as_json: bool) -> None:
+    if as_json:
+        print_json({**allowed_json(board), "certificates": []})
+        return
+    state = "is blocked" if board.blocked else "has not registered yet"
+    print(f"{board.vehicle_id} has no certificate: its board {board.serial_number} {state}")
 
 
 def _tell(*, as_json: bool, **facts: str) -> None:

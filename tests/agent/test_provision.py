@@ -234,8 +234,10 @@ def test_an_answer_that_comes_late_is_as_good_as_one_in_time(board, peer):
 
 
 def test_a_token_that_does_not_count_any_more_is_replaced_and_the_key_stays(board, peer):
-    peer.spoil[REGISTER] = [silent, rejected(400, "InvalidCertificateOwnershipToken", "expired")]
-    board.fails_with("NO_ANSWER")
+    busy = rejected(503, "ServiceUnavailable", "later")
+    expired = rejected(400, "InvalidCertificateOwnershipToken", "expired")
+    peer.spoil[REGISTER] = [busy, expired]
+    board.fails_with("REJECTED")
     key = board.store.pending().key_file.read_bytes()
     assert board.provision().exit_code == 0
     assert len(peer.issued) == 2
@@ -243,8 +245,8 @@ def test_a_token_that_does_not_count_any_more_is_replaced_and_the_key_stays(boar
 
 
 def test_a_token_of_more_than_an_hour_is_not_tried(board, peer):
-    peer.spoil[REGISTER] = [silent]
-    board.fails_with("NO_ANSWER")
+    peer.spoil[REGISTER] = [rejected(503, "ServiceUnavailable", "later")]
+    board.fails_with("REJECTED")
     journal = board.store.folder / "pending" / "journal.json"
     text = re.sub(r'"received_at": "\d+', '"received_at": "2001', journal.read_text())
     journal.write_text(text)

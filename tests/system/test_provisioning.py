@@ -64,8 +64,9 @@ class Fleet:
 class Board:
     """A config, a state directory, and commands in processes of their own."""
 
-    def __init__(self, fleet, serial_number, host="localhost"):
+    def __init__(self, fleet, serial_number, host="localhost", claim=None):
         self.fleet = fleet
+        self.claim = claim or fleet.claim
         self.folder = fleet.folder / serial_number
         self.folder.mkdir()
         self.store = IdentityStore(self.folder / "state")
@@ -82,12 +83,12 @@ source = "none"
 [broker]
 host = "{host}"
 port = {self.fleet.cloud.port}
-ca_file = "{self.fleet.claim}/ca.pem"
+ca_file = "{self.claim}/ca.pem"
 server_name = "{"localhost" if host == "127.0.0.1" else ""}"
 [provision]
 template_name = "{template}"
-claim_certificate_file = "{self.fleet.claim}/certificate.pem"
-claim_key_file = "{self.fleet.claim}/key.pem"
+claim_certificate_file = "{self.claim}/certificate.pem"
+claim_key_file = "{self.claim}/key.pem"
 parameters = {{ SerialNumber = "{serial_number}" }}
 """)
 
@@ -208,6 +209,17 @@ def test_a_template_that_the_claim_may_not_use_is_told(fleet, host):
     done = board.provision()
     assert done.returncode == Cause.WRONG_TEMPLATE.exit_code, done.stderr
     assert "provision.template_name" in done.stderr
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
+def test_a_claim_that_was_revoked_is_told(fleet, host):
+    claim = fleet.folder / f"claim-{host}"
+    fleet.ask("fleet", "claim", "create", "--name", f"lot-{host}", "--out", claim)
+    fleet.ask("fleet", "claim", "revoke", f"lot-{host}", "--yes")
+    board = Board(fleet, f"serial-revoked-{host}", host, claim)
+    done = board.provision()
+    assert done.returncode == Cause.CLAIM_REFUSED.exit_code, done.stderr
+    assert "fleet claim list" in done.stderr
 
 
 @pytest.mark.parametrize("point", POINTS)

@@ -14,7 +14,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from contextlib import closing
+from contextlib import closing, contextmanager
 
 import pytest
 
@@ -113,6 +113,21 @@ parameters = {{ SerialNumber = "{serial_number}" }}
         assert done.returncode in {0, -signal.SIGKILL}, done.stderr
         return done.returncode != 0
 
+    @contextmanager
+    def agent_runs(self):
+        with (self.folder / "agent.log").open("wb") as log:
+            agent = subprocess.Popen(
+                [sys.executable, "-m", "agent", "run", "--config", str(self.config)],
+                cwd=ROOT,
+                stderr=log,
+            )
+        try:
+            yield
+        finally:
+            agent.terminate()
+            agent.wait(30)
+        assert agent.returncode == 0, (self.folder / "agent.log").read_text()
+
     def connects(self):
         identity = self.store.current()
         files = self.folder / "as-vehicle"
@@ -156,19 +171,9 @@ def test_a_board_on_the_allow_list_becomes_a_vehicle_and_the_agent_delivers(boar
     done = board.provision()
     assert done.returncode == 0, done.stderr
     assert f"this vehicle is {name_of(board)}" in done.stdout
-    with (board.folder / "agent.log").open("wb") as log:
-        agent = subprocess.Popen(
-            [sys.executable, "-m", "agent", "run", "--config", str(board.config)],
-            cwd=ROOT,
-            stderr=log,
-        )
-    try:
-        number = board.store.current().certificate_id
+    number = board.store.current().certificate_id
+    with board.agent_runs():
         wait_until(lambda: not fleet.is_unused(number), "the agent's connection", 60)
-    finally:
-        agent.terminate()
-        agent.wait(30)
-    assert agent.returncode == 0, (board.folder / "agent.log").read_text()
     last_run = json.loads((board.folder / "state" / "last-run.json").read_text())
     assert last_run["vehicle_id"] == name_of(board)
     board.must_be(name_of(board))
@@ -202,6 +207,26 @@ def test_a_second_board_of_one_serial_number_is_refused(board, fleet):
     assert clone.store.current() is None
 
 
+def test_a_vehicle_whose_card_was_replaced_is_let_in_again_and_its_old_identity_retires(
+    board, fleet
+):
+    serial_number, vehicle_id = board.folder.name, name_of(board)
+    assert board.provision().returncode == 0
+    first = board.store.current().certificate_id
+    assert board.connects()
+    shutil.rmtree(board.folder / "state")
+    assert board.provision().returncode == Cause.REJECTED.exit_code
+    fleet.ask("fleet", "allow", "remove", serial_number, "--yes")
+    fleet.allow(serial_number, vehicle_id)
+    assert board.provision().returncode == 0
+    with board.agent_runs():
+        wait_until(
+            lambda: fleet.certificates(vehicle_id)[first] == "INACTIVE", "the settlement", 60
+        )
+    shutil.rmtree(board.folder / "as-vehicle")
+    board.must_be(vehicle_id)
+
+
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
 def test_a_template_that_the_claim_may_not_use_is_told(fleet, host):
     board = Board(fleet, f"serial-template-{host}")
@@ -214,7 +239,7 @@ def test_a_template_that_the_claim_may_not_use_is_told(fleet, host):
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
 def test_a_claim_that_was_revoked_is_told(fleet, host):
     claim = fleet.folder / f"claim-{host}"
-    fleet.ask("fleet", "claim", "create", "--name", f"lot-{host}", "--out", claim)
+    fleet.ask("fleet", "claim", "create", f"lot-{host}", "--out", claim)
     fleet.ask("fleet", "claim", "revoke", f"lot-{host}", "--yes")
     board = Board(fleet, f"serial-revoked-{host}", host, claim)
     done = board.provision()

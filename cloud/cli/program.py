@@ -13,6 +13,7 @@ from cloud.cli.fleet import fleet
 from cloud.cli.gaps import gaps
 from cloud.cli.jobs import jobs
 from cloud.cli.jobs_files import jobs_diagnostics, jobs_update
+from cloud.cli.mosquitto import mosquitto
 from cloud.cli.release import release
 from cloud.cli.serving import serve
 from cloud.cli.shadow import shadow
@@ -45,7 +46,7 @@ def cli() -> None:
 
 for _command in (serve, fleet, certs, report, vehicles, gaps, history, dead_letters, shadow):
     cli.add_command(_command)
-for _command in (jobs, release):
+for _command in (jobs, mosquitto, release):
     cli.add_command(_command)
 for _command in (jobs_update, jobs_diagnostics):
     jobs.add_command(_command)

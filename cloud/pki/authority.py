@@ -27,6 +27,7 @@ from cloud.pki.certificates import (
     make_authority,
     names_of,
     pem_of,
+    revocation_list,
     sign,
     sign_key,
 )
@@ -37,6 +38,8 @@ from contract.provisioning import CLAIM_CLIENT_PREFIX
 SERVER_DAYS: Final = 397
 VEHICLE_DAYS: Final = 365
 CLAIM_DAYS: Final = 90
+REVOCATION_LIST_DAYS: Final = 366
+"""A broker lets nobody in when its list is older."""
 MAX_VEHICLE_DAYS: Final = 10 * 365
 MAX_COMMON_NAME: Final = 64
 """Characters (RFC 5280, appendix A)."""
@@ -154,6 +157,10 @@ class Authority:
             days=VEHICLE_DAYS,
         )
         return pem_of(certificate)
+
+    def revocation_list(self, serials: Iterable[str], now: datetime) -> bytes:
+        """A list (PEM) of certificates that do not count, for brokers that know no registry."""
+        return revocation_list(self._pair, serials, now=now, days=REVOCATION_LIST_DAYS)
 
     def _credentials(self, common_name: str, now: datetime, days: int) -> Credentials:
         if not 1 <= days <= MAX_VEHICLE_DAYS:

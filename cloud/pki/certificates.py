@@ -148,6 +148,23 @@ def sign_key(
     return builder.sign(authority.key, hashes.SHA256())
 
 
+def revocation_list(
+    authority: KeyPair, serials: Iterable[str], *, now: datetime, days: int
+) -> bytes:
+    """A list of revoked serial numbers (lower-case hexadecimal), signed (PEM)."""
+    builder = (
+        x509.CertificateRevocationListBuilder()
+        .issuer_name(authority.certificate.subject)
+        .last_update(now - CLOCK_TOLERANCE)
+        .next_update(now + timedelta(days=days))
+    )
+    for serial in serials:
+        entry = x509.RevokedCertificateBuilder().serial_number(int(serial, 16))
+        builder = builder.add_revoked_certificate(entry.revocation_date(now).build())
+    signed = builder.sign(authority.key, hashes.SHA256())
+    return signed.public_bytes(serialization.Encoding.PEM)
+
+
 def common_name_of(certificate: x509.Certificate) -> str:
     """Whom the certificate was issued to."""
     return str(certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)

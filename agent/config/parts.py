@@ -20,7 +20,8 @@ from agent.errors import ConfigError
 
 _Section = TypeVar("_Section", bound=BaseModel)
 
-_USED: Final = ("state", "gps", "can", "outbox", "broker")
+USED: Final = ("state", "gps", "can", "outbox", "broker")
+"""The sections that are fields of ``ConfigParts`` too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ def load_parts(path: Path) -> ConfigParts:
         return _salvaged(table, path, error)
     return ConfigParts(
         vehicle_id=settings.vehicle.id or None,
-        **{name: getattr(settings, name) for name in _USED},
+        **{name: getattr(settings, name) for name in USED},
         settings=settings,
     )
 
@@ -81,7 +82,7 @@ def _salvaged(table: dict[str, Any], path: Path, fault: ConfigError) -> ConfigPa
     made = resolved(AgentSettings.model_construct(**sections), path.resolve().parent)
     return ConfigParts(
         vehicle_id=(vehicle.id or None) if vehicle else None,
-        **{name: getattr(made, name) for name in _USED},
+        **{name: getattr(made, name) for name in USED},
         fault=fault,
     )
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from agent.config import JobsMode
 from agent.doctor.finding import Finding, Kind, Severity
 from agent.doctor.subject import Subject
 from agent.errors import AgentError
+from agent.layer import record as records
+from agent.layer.merge import flat
+from agent.layer.record import Record
 
 ABSENT: Final = Kind(
     "config-absent",
@@ -38,6 +42,19 @@ SOURCE: Final = Kind(
     "sudoedit {file} && milepost-agent check-config --config {file}",
     "{hint}",
 )
+LAYERED: Final = Kind(
+    "config-layered",
+    Severity.INFO,
+    "job {job_id} has laid settings over {file}: {keys}",
+    "milepost-agent config show --config {file}",
+    "milepost-agent config reset drops them.",
+)
+ROLLED_BACK: Final = Kind(
+    "config-rolled-back",
+    Severity.INFO,
+    "settings of job {job_id} were tried and rolled back: {reason}",
+    "milepost-agent config show --config {file}",
+)
 GOOD: Final = Kind("config-good", Severity.OK, "{file}: vehicle {vehicle_id}, every key known")
 
 
@@ -51,6 +68,8 @@ class Facts:
     vehicle_id: str | None = None
     fault: AgentError | None = None
     source_fault: AgentError | None = None
+    layer: Record = field(default_factory=Record)
+    layer_counts: bool = True
 
 
 def gather(subject: Subject) -> Facts:
@@ -71,6 +90,8 @@ def gather(subject: Subject) -> Facts:
         parts.vehicle_id,
         parts.fault,
         source_fault,
+        layer=records.load(parts.state.dir),
+        layer_counts=parts.settings is None or parts.settings.jobs.mode is JobsMode.ON,
     )
 
 
@@ -87,3 +108,14 @@ def check(facts: Facts) -> Iterator[Finding]:
         yield SOURCE(file=facts.file, fault=fault.message, hint=fault.hint)
     else:
         yield GOOD(file=facts.file, vehicle_id=facts.vehicle_id)
+    yield from _check_layer(facts)
+
+
+def _check_layer(facts: Facts) -> Iterator[Finding]:
+    record = facts.layer
+    above = record.layer if record.trial is None else record.trial
+    if above.settings and facts.layer_counts:
+        keys = ", ".join(key for key, _ in flat(above.settings))
+        yield LAYERED(file=facts.file, job_id=above.job_id, keys=keys)
+    if record.failed_job:
+        yield ROLLED_BACK(file=facts.file, job_id=record.failed_job, reason=record.failure)

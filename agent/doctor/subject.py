@@ -17,6 +17,7 @@ from agent.doctor.programs import ask as ask_program
 from agent.doctor.programs import read_text
 from agent.errors import ControlError
 from agent.identity import identified_parts
+from agent.layer.parts import layered_parts
 from agent.state_lock import LOCK_FILE
 
 UNIT: Final = "milepost-agent.service"
@@ -57,7 +58,7 @@ class Subject:
 
 def examine(config_file: Path) -> Subject:
     """Read the config as far as it can be read, and ask for the running agent."""
-    parts = identified_parts(load_parts(config_file))
+    parts = identified_parts(layered_parts(load_parts(config_file), config_file))
     unit = _unit_properties()
     running, account = _ask_agent(parts)
     return Subject(config_file, parts, running, account, _agent_user(parts, unit), unit)

@@ -70,7 +70,7 @@ class ConfigLayer:
 
     def begin(self) -> AgentSettings:
         """The settings to run with; counts the start of a trial. Raises nothing."""
-        record = self.record
+        record = records.load(self._folder, mends=True)
         if not self.counts:
             return self.file
         if record.trial is not None:

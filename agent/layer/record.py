@@ -42,8 +42,8 @@ class Record:
     failure: str = ""
 
 
-def load(folder: Path) -> Record:
-    """The record; an empty one where there is none. A damaged file is set aside."""
+def load(folder: Path, *, mends: bool = False) -> Record:
+    """The record; an empty one where there is none. ``mends``: a damaged file is set aside."""
     path = folder / FILE_NAME
     try:
         return _parsed(path.read_bytes())
@@ -54,7 +54,8 @@ def load(folder: Path) -> Record:
     except (ValueError, TypeError, RecursionError) as error:
         _log.warning("%s is damaged, the config file alone counts: %s", path, error)
         try:
-            path.replace(path.with_name(path.name + ".damaged"))
+            if mends:
+                path.replace(path.with_name(path.name + ".damaged"))
         except OSError as problem:
             _log.warning("%s cannot be set aside: %s", path, problem)
     return Record()

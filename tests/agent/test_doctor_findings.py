@@ -46,6 +46,8 @@ from agent.errors import ConfigError, IdentityError
 from agent.identity import Identity
 from agent.identity.due import Validity
 from agent.identity.last import LastRotation
+from agent.layer.record import Layer
+from agent.layer.record import Record as LayerRecord
 from agent.sources.can.ids import by_id, by_pgn
 from agent.transport import CertificateFacts, Credentials
 from tests.conftest import ROOT
@@ -275,6 +277,14 @@ CASES = {
     "config-broken": (config_file, config(fault=ConfigError("gps.prot = 1: unknown", hint="H."))),
     "config-source": (config_file, config(source_fault=ConfigError("car.dbc: no such file"))),
     "config-good": (config_file, config()),
+    "config-layered": (
+        config_file,
+        config(layer=LayerRecord(Layer({"can": [], "log": {"level": "debug"}}, "job-1"))),
+    ),
+    "config-rolled-back": (
+        config_file,
+        config(layer=LayerRecord(failed_job="job-1", failure="no")),
+    ),
     "service-no-systemd": (service, systemd({}, has_systemd=False)),
     "service-not-installed": (service, systemd({})),
     "service-not-enabled": (service, unit(UnitFileState="disabled")),

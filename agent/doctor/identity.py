@@ -18,7 +18,6 @@ from agent.identity.due import Validity, due_at, why_due
 from agent.identity.in_use import validity_of
 from agent.identity.last import LastRotation, load_last
 from agent.transport import Credentials
-from contract.provisioning import ROTATION
 
 NOT_CHECKED: Final = Kind(
     "identity-not-checked", Severity.INFO, "not checked: [broker] is missing or cannot be used"
@@ -118,8 +117,8 @@ def gather(subject: Subject) -> Facts | None:
         "running": subject.running,
         "can_make_keys": find_spec("cryptography") is not None,
     }
-    if subject.parts.settings is not None:
-        facts["settings"] = subject.parts.settings.identity
+    whole = subject.parts.settings
+    settings = facts["settings"] = whole.identity if whole else IdentitySettings()
     if subject.account is not None:
         facts["told"] = subject.account.get("identity")
     if broker.certificate_file is None or not store.holds(broker.certificate_file):
@@ -128,7 +127,7 @@ def gather(subject: Subject) -> Facts | None:
         identity = store.current()
         pending = store.pending()
         facts["last"] = load_last(store)
-        facts["is_pending"] = pending is not None and pending.template == ROTATION
+        facts["is_pending"] = pending is not None and pending.template == settings.template_name
         if identity is not None:
             facts["identity"] = identity
             facts["validity"] = validity_of(identity, Credentials.of(broker))

@@ -45,6 +45,10 @@ class RejectedError(IdentityError):
         self.repeated = repeated
 
 
+class UnansweredError(IdentityError):
+    """Nobody answers, so it is not known whether a request was carried out."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A message on one of the filters."""
@@ -132,7 +136,8 @@ class Dialogue:
 
         Raises:
             RejectedError: it was rejected.
-            IdentityError: the broker does not serve the topics, or nobody answers.
+            UnansweredError: the broker does not serve the topics, or nobody answers.
+            IdentityError: there is no hope of a connection.
             StoppedError: the agent stops.
         """
         sent = unanswered = 0
@@ -149,16 +154,17 @@ class Dialogue:
             if answer.topic == accepted(topic):
                 return parsed(answer)
             raise RejectedError(_reason(topic, parsed(answer)), repeated=sent > 1)
-        raise IdentityError(
+        raise UnansweredError(
             f"the cloud does not answer on {topic}",
-            hint="Has it the template milepost_rotation, and does the vehicle's policy allow it?",
+            hint="Has it the template of identity.template_name, and does the policy allow it?",
         )
 
     def until_open(self) -> None:
         """Wait for a connection on which the channel is open.
 
         Raises:
-            IdentityError: the broker is connected and refuses it, or there is no hope.
+            UnansweredError: the broker is connected and refuses it.
+            IdentityError: there is no hope.
             StoppedError: the agent stops.
         """
         until_s = self._clock.monotonic_s() + _HOPE_S
@@ -168,7 +174,7 @@ class Dialogue:
                 raise hopeless
             refusal = self.channel.refusal
             if refusal is not None:
-                raise IdentityError(
+                raise UnansweredError(
                     f"the broker does not serve rotation: {refusal}",
                     hint="The vehicle's policy must allow it to ask for its next certificate"
                     " (docs/rotation.md).",

@@ -19,7 +19,7 @@ from typing import Any, Final
 from agent.config import BrokerSettings, IdentitySettings
 from agent.errors import AgentError, IdentityError, StateError
 from agent.host import new_run_id
-from agent.identity.dialogue import Dialogue, StoppedError
+from agent.identity.dialogue import Dialogue, StoppedError, UnansweredError
 from agent.identity.in_use import InUse
 from agent.identity.last import LastRotation, load_last, save_last
 from agent.identity.store import Identity, IdentityStore
@@ -28,7 +28,6 @@ from agent.inputs import SourceChanged
 from agent.ports import Clock, Exchange
 from agent.transport import Credentials
 from contract.messages import format_timestamp
-from contract.provisioning import ROTATION
 
 LOG = logging.getLogger("agent.identity")
 
@@ -43,6 +42,7 @@ _LEAST_PAUSE_S: Final = 3_600.0
 _MOST_PAUSE_S: Final = 86_400.0
 """Between rotations that begin by themselves and fail."""
 
+_CUT_OFF: Final = "an earlier rotation was cut off"
 _SOURCE: Final = "identity"
 _CAUSE: Final = "rotation"
 
@@ -70,13 +70,14 @@ class Rotation:
         self._clock = clock
         self._store = store
         self._tell = tell
+        self._template = settings.template_name
         credentials = Credentials.of(broker)
         self._obstacle = _obstacle(credentials, store)
         self._in_use = InUse(clock=clock, store=store, settings=settings, like=credentials)
         self._dialogue = Dialogue(
             clock=clock,
             exchange=exchange,
-            filters=answer_filters(vehicle_id),
+            filters=answer_filters(vehicle_id, self._template),
             hopeless=self._why_hopeless,
         )
         self._succession = Succession(
@@ -85,6 +86,7 @@ class Rotation:
             publisher=publisher,
             dialogue=self._dialogue,
             vehicle_id=vehicle_id,
+            template=self._template,
             present=credentials,
             new_token=new_run_id,
             on_step=self._note_step,
@@ -175,14 +177,18 @@ class Rotation:
     def _run(self) -> None:
         try:
             self._last = load_last(self._store)
+            was_cut_off = self._was_cut_off()
+            if was_cut_off:
+                self._reason = _CUT_OFF
             self._in_use.learn()
-            self._resume()
+            if was_cut_off:
+                self._rotate(_CUT_OFF)
             look_s = self._clock.monotonic_s() + _FIRST_LOOK_S
             while True:
                 next_s = look_s if self._again_s is None else min(look_s, self._again_s)
                 item = self._dialogue.wait(next_s - self._clock.monotonic_s())
                 now_s = self._clock.monotonic_s()
-                if isinstance(item, _Request):
+                if isinstance(item, _Request) and self._reason:  # none has answered it meanwhile
                     self._rotate(item.reason)
                 elif self._again_s is not None and now_s >= self._again_s:
                     self._rotate("the last try was not conclusive")
@@ -191,18 +197,14 @@ class Rotation:
                     self._look(now_s)
         except StoppedError:
             pass
-        except Exception:
-            # a defect here must not end the agent; samples go on
-            LOG.exception("the rotation's thread ended")
 
-    def _resume(self) -> None:
+    def _was_cut_off(self) -> bool:
         try:
             pending = self._store.pending()
         except AgentError as error:
             LOG.warning("%s", error.message)
-            return
-        if pending is not None and pending.template == ROTATION:
-            self._rotate("an earlier rotation was cut off")
+            return False
+        return pending is not None and pending.template == self._template
 
     def _look(self, now_s: float) -> None:
         self._in_use.remove_predecessors()
@@ -221,6 +223,12 @@ class Rotation:
                 identity = self._succession.carry_out()
         except AgentError as error:
             self._failed(error)
+        except StoppedError:
+            raise
+        except Exception as error:
+            # a defect here must not end the thread; samples go on
+            LOG.exception("a rotation failed")
+            self._failed(IdentityError(f"internal error: {error!r}", hint="Report it."))
         else:
             self._succeeded(identity, reason)
         finally:
@@ -258,7 +266,7 @@ class Rotation:
             return False
         if isinstance(error, UnprovenError):
             return not error.final
-        return isinstance(error, StateError) and self._has_certificate()
+        return isinstance(error, StateError | UnansweredError) and self._has_certificate()
 
     def _has_certificate(self) -> bool:
         with contextlib.suppress(AgentError):
@@ -269,7 +277,7 @@ class Rotation:
     def _discard(self) -> None:
         with contextlib.suppress(AgentError):
             pending = self._store.pending()
-            if pending is not None and pending.template == ROTATION:
+            if pending is not None and pending.template == self._template:
                 with self._store.locked():
                     self._store.discard_pending()
 

@@ -2,7 +2,7 @@
 
 1. A new key is kept as pending.
 2. Its certificate is asked for over the present connection, and kept with its token.
-3. It is registered as this vehicle's by the template ``milepost_rotation``; that is kept.
+3. It is registered as this vehicle's by the provisioning template for rotation; that is kept.
    From here on the cloud knows two active certificates.
 4. The vehicle connects with it, and proves it by a request that is answered.
 5. It is committed: one rename makes it the identity.
@@ -31,7 +31,6 @@ from agent.transport import Credentials, certificate_facts
 from contract.messages import format_timestamp
 from contract.provisioning import (
     CREATE_FROM_CSR,
-    ROTATION,
     Parameter,
     ProvisioningTopics,
     accepted,
@@ -86,6 +85,7 @@ class Succession:
         publisher: ChangesOver,
         dialogue: Dialogue,
         vehicle_id: str,
+        template: str,
         present: Credentials,
         new_token: Callable[[], str],
         on_step: Callable[[str], None],
@@ -98,7 +98,8 @@ class Succession:
         self.present = present
         self._new_token = new_token
         self._on_step = on_step
-        self._register = ProvisioningTopics(ROTATION).register
+        self._template = template
+        self._register = ProvisioningTopics(template).register
 
     def carry_out(self) -> Identity:
         """From wherever the last try was cut off to the new identity.
@@ -108,7 +109,7 @@ class Succession:
             StoppedError: the agent stops.
         """
         pending = self._store.pending()
-        if pending is not None and pending.template != ROTATION:
+        if pending is not None and pending.template != self._template:
             raise IdentityError(
                 "a provisioning is unfinished on this board",
                 hint="Finish it: milepost-agent provision; or remove identity/pending.",
@@ -125,7 +126,7 @@ class Succession:
     def _get_certificate(self) -> Pending:
         self._on_step("making a key")
         fresh = make_fresh_key(self._vehicle_id)
-        self._store.begin(ROTATION, key_pem=fresh.key_pem)
+        self._store.begin(self._template, key_pem=fresh.key_pem)
         self._on_step("asking for a certificate")
         answer = self._dialogue.ask(
             CREATE_FROM_CSR, {"certificateSigningRequest": fresh.request_pem}
@@ -166,7 +167,7 @@ class Succession:
         if name != self._vehicle_id:
             raise IdentityError(
                 f"the cloud registered the certificate as {name!r}, not as {self._vehicle_id!r}",
-                hint="Correct the template milepost_rotation there.",
+                hint=f"Correct the template {self._template} there.",
             )
         return self._store.keep_registration(self._vehicle_id)
 
@@ -251,11 +252,11 @@ class Succession:
         )
 
 
-def answer_filters(vehicle_id: str) -> list[str]:
+def answer_filters(vehicle_id: str, template: str) -> list[str]:
     """Where the answers to all that is asked here come."""
     requests = (
         CREATE_FROM_CSR,
-        ProvisioningTopics(ROTATION).register,
+        ProvisioningTopics(template).register,
         ShadowTopics(vehicle_id).request(ShadowAction.GET),
     )
     return [answer for topic in requests for answer in (accepted(topic), rejected(topic))]

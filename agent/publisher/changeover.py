@@ -46,6 +46,9 @@ class ChangeoverLimits:
     )
     """A certificate that was registered a moment ago may take AWS some seconds to know."""
 
+    word_timeout_s: float = 300.0
+    """Samples wait on probation; whoever gave the order and is silent so long is broken."""
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -107,6 +110,7 @@ class Changeover:
         self._left = 0
         self._refused = True
         self._reason = ""
+        self._since_s = 0.0
 
     @property
     def under_way(self) -> bool:
@@ -149,7 +153,7 @@ class Changeover:
 
     # --- what the connection tells --------------------------------------------------
 
-    def connected(self) -> None:
+    def connected(self, now_s: float) -> None:
         """CONNACK accepted the session."""
         order = self._order
         if order is None:
@@ -157,8 +161,14 @@ class Changeover:
         if self._stage is _Stage.RETURNING:
             self._settle(order, Verdict(kept=False, reason=self._reason, refused=self._refused))
         else:
-            self._stage = _Stage.PROBATION
+            self._stage, self._since_s = _Stage.PROBATION, now_s
             order.on_connected()
+
+    def mind(self, now_s: float) -> None:
+        """On probation: see that it comes to an end."""
+        order = self._order
+        if order is not None and now_s - self._since_s >= self._limits.word_timeout_s:
+            self.give_up(order, "nobody says whether the certificate works", now_s)
 
     def lost(self, loss: Loss, now_s: float, *, unauthorised: bool) -> None:
         """A connection, or an attempt, ended."""

@@ -229,6 +229,7 @@ class Publisher:
             return min(wait_s, self._link.mind_leaving(now_s))
         self.exchange.deliver()
         if self._changeover.on_probation:
+            self._changeover.mind(now_s)
             wait_s = min(wait_s, self.exchange.open_channels(now_s) or IDLE_S)
             return min(wait_s, self._lanes.send_requests(now_s))
         if not self._lanes.suspicion.on_trial:
@@ -243,7 +244,7 @@ class Publisher:
         self._lanes.schedule.connected()
         self._lanes.suspicion.connected(now_s)
         self._hold_live()
-        self._changeover.connected()
+        self._changeover.connected(now_s)
         LOG.info("connected to the broker; %d messages wait", self._outbox.waiting())
 
     def _disconnected(self, reason: str, *, unauthorised: bool) -> None:

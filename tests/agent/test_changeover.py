@@ -168,6 +168,17 @@ def test_one_that_connects_and_is_given_up_is_left_and_the_old_one_delivers(benc
     assert STATUS not in bench.topics()[1 : bench.topics().index(ASK) + 1]
 
 
+def test_where_no_word_comes_at_all_samples_do_not_wait_for_ever(bench, prover):
+    bench.connect()
+    prover.begin()
+    until(bench, lambda: prover.told == ["on probation", "connected"])
+    bench.put(2)
+    until(bench, lambda: prover.verdicts, turns=700, advance_s=0.5)
+    assert "nobody says" in prover.verdicts[0].reason
+    bench.until_quiet()
+    assert bench.transport.dialled_with == [OLD, NEW, OLD]
+
+
 def test_a_word_that_comes_after_it_went_back_still_makes_the_new_one_the_vehicles(bench, prover):
     bench.connect()
     prover.begin()

@@ -51,6 +51,16 @@ def steps_of(vehicle):
     return [line.partition(" ")[2] for line in vehicle.steps.read_text().splitlines()]
 
 
+def at_rest(vehicle, what="the end of the rotation"):
+    """What it tells of its identity once it is connected and nothing is under way."""
+
+    def rest(account):
+        identity = account.get("identity") or {"rotating_because": "not known yet"}
+        return account.get("connected") and not identity["rotating_because"] and identity
+
+    return vehicle.wait(rest, what)
+
+
 def cut_at(number, vehicle):
     """Kill its rotation there, let it go on, and judge what has become of it."""
     first = vehicle.store.current().certificate_id
@@ -59,10 +69,7 @@ def cut_at(number, vehicle):
     assert vehicle.wait_killed(), f"step {number} never came: {steps_of(vehicle)[-3:]}"
     where = f"step {number}, before: {steps_of(vehicle)[-1]}"
     vehicle.start()
-    vehicle.wait(
-        lambda account: account.get("connected") and not account["identity"]["rotating_because"],
-        f"rest after {where}",
-    )
+    at_rest(vehicle, f"rest after {where}")
     last = vehicle.settled()
     at = vehicle.account()["last_sequence"]
     vehicle.wait(lambda account: account["last_sequence"] > at + 5, "more samples")
@@ -101,17 +108,6 @@ def kill_before(vehicle, step):
     whole = vehicle.start(killed_at=NEVER, killed_before=step).online()
     whole.rotate()
     assert whole.wait_killed(), steps_of(vehicle)
-
-
-def at_rest(vehicle):
-    return vehicle.wait(
-        lambda account: (
-            account.get("connected")
-            and not account["identity"]["rotating_because"]
-            and account["identity"]
-        ),
-        "the end of the rotation",
-    )
 
 
 def test_a_new_certificate_that_the_cloud_set_inactive_is_left_and_the_old_one_goes_on(

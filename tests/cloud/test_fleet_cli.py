@@ -291,7 +291,7 @@ def test_a_board_that_was_never_seen_can_be_blocked_and_unblocked(fleet):
 
 def test_a_board_that_has_not_registered_yet_is_told_of(fleet):
     fleet.good("allow", "add", "S1", "van-1")
-    assert "1 boards of the allow list have not registered yet" in fleet.good("list")
+    assert "have not registered yet: 1" in fleet.good("list")
     assert "board S1 has not registered yet" in fleet.good("describe", "van-1")
     assert fleet.json("describe", "van-1")["state"] == "waiting"
     fleet.good("block", "van-1")

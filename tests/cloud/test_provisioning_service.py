@@ -8,6 +8,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
+from cloud.errors import StoreError
 from cloud.pki import certificate_id_of
 from cloud.provisioning.ports import CertificateStatus
 from contract.provisioning import (
@@ -135,6 +136,76 @@ def test_a_board_whose_answer_was_lost_registers_again_and_the_first_certificate
     assert is_refused(cloud, folder, "van-1")
     with Vehicle(cloud.port, cloud.identity_of(second, key, "again"), "van-1") as van:
         assert van.connect()
+
+
+@pytest.mark.parametrize("same_certificate", [True, False])
+def test_a_crash_between_permission_and_activation_costs_nothing(cloud, same_certificate):
+    """The line of the allow list names a certificate that is still PENDING."""
+    cloud.allow("S1", "van-1")
+    with cloud.board() as board:
+        assert board.connect()
+        asker = Asker(board)
+        first = asker.certificate()
+        assert cloud.registry.register(cloud.registry.find("S1"), first["certificateId"])
+        answer = first if same_certificate else asker.certificate()
+        assert asker.register(answer["certificateOwnershipToken"], "S1")[0]
+    assert cloud.status(answer) is CertificateStatus.ACTIVE
+    active = [one.certificate_id for one in cloud.fleet.describe("van-1").certificates]
+    assert active == [answer["certificateId"]]
+    if not same_certificate:
+        assert cloud.status(first) is CertificateStatus.INACTIVE
+
+
+def test_a_store_that_fails_is_told_to_the_board_and_the_next_try_goes_on(cloud, monkeypatch):
+    cloud.allow("S1", "van-1")
+    with cloud.board() as board:
+        assert board.connect()
+        asker = Asker(board)
+        answer = asker.certificate()
+
+        def fail(*_, **__):
+            raise StoreError("the disk is full")
+
+        with monkeypatch.context() as broken:
+            broken.setattr(cloud.registry, "activate", fail)
+            fine, error = asker.register(answer["certificateOwnershipToken"], "S1")
+        assert not fine
+        assert (error["statusCode"], error["errorCode"]) == (500, "InternalFailure")
+        assert "disk" not in error["errorMessage"]
+        assert asker.register(answer["certificateOwnershipToken"], "S1")[0]
+
+
+def test_a_principal_may_have_so_many_unregistered_certificates_and_no_more(cloud, monkeypatch):
+    monkeypatch.setattr("cloud.stores.sqlite_registry.MAX_UNREGISTERED", 3)
+    with cloud.board() as board, cloud.board("other", "second") as other:
+        assert board.connect()
+        assert other.connect()
+        asker = Asker(board)
+        for _ in range(3):
+            asker.certificate()
+        fine, error = asker.ask(CREATE_KEYS, "{}")
+        assert not fine
+        assert (error["statusCode"], error["errorCode"]) == (429, "ThrottlingException")
+        assert Asker(other).certificate()
+        cloud.shifted.ahead = timedelta(seconds=TOKEN_LIFE_S + 1)
+        assert cloud.registry.remove_unregistered() == 4
+        assert asker.certificate()
+
+
+def test_no_token_and_no_key_is_logged(cloud, caplog):
+    caplog.set_level("DEBUG")
+    cloud.allow("S1", "van-1")
+    with cloud.board() as board:
+        assert board.connect()
+        asker = Asker(board)
+        _, answer = asker.ask(CREATE_KEYS, "{}")
+        token = answer["certificateOwnershipToken"]
+        asker.register(token, "S2")
+        asker.register(token, "S1")
+        asker.register(token, "S9")
+    assert "registered" in caplog.text or "register" in caplog.text
+    assert token not in caplog.text
+    assert answer["privateKey"].splitlines()[1] not in caplog.text
 
 
 def test_the_same_registration_again_gets_the_same_answer_until_the_certificate_is_used(cloud):

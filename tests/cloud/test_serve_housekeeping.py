@@ -6,6 +6,8 @@ import pytest
 
 from cloud.clock import milliseconds
 from cloud.errors import StoreError
+from cloud.pki import Authority
+from cloud.provisioning.ports import Principal, PrincipalKind
 from cloud.serve.dispatcher import Dispatcher
 from cloud.serve.housekeeping import RETENTION_S, Housekeeping
 from cloud.serve.ingest import Message
@@ -15,6 +17,8 @@ from cloud.stores.schema import MIGRATIONS
 from cloud.stores.sqlite import DATABASE_NAME
 from cloud.stores.sqlite_registry import SqliteRegistry
 from cloud.template import load_rules
+from contract.provisioning import TOKEN_LIFE_S
+from tests.fakes.clock import FakeClock
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
@@ -89,3 +93,25 @@ def test_trimming_a_stream_that_fails_is_only_logged(house, stream, caplog, monk
     monkeypatch.setattr(stream, "trim", fail)
     house.trim()
     assert "not trimmed" in caplog.text
+
+
+def test_certificates_that_were_never_registered_go_after_an_hour(tmp_path, stream, caplog):
+    caplog.set_level("INFO")
+    clock = FakeClock(NOW)
+    database = Database(tmp_path / "registry.db", MIGRATIONS, create=True)
+    registry = SqliteRegistry(database, clock)
+    house = Housekeeping(Dispatcher(load_rules(), "DLQ"), Traffic(), stream, registry, clock)
+    claim = Principal(PrincipalKind.CLAIM, "claim", "e" * 64)
+    authority = Authority.open_or_create(tmp_path / "pki", NOW)
+    pem = authority.issue_provisioned(NOW).certificate_pem
+    made = registry.add_requested(pem, "token", claim)
+    clock.advance(TOKEN_LIFE_S - 1)
+    house.remove_unregistered()
+    assert registry.certificate(made.certificate_id) is not None
+    clock.advance(2)
+    house.remove_unregistered()
+    assert registry.certificate(made.certificate_id) is None
+    assert "removed 1 certificates" in caplog.text
+    database.close()
+    house.remove_unregistered()
+    assert "stay for now" in caplog.text

@@ -120,7 +120,7 @@ def fleet_list(*, days: int | None, place: Place, as_json: bool) -> None:
         )
     print_table(rows, "no vehicle" if days is not None else "no vehicle has a certificate yet")
     if waiting and days is None:
-        print(f"{waiting} boards of the allow list have not registered yet")
+        print(f"boards of the allow list that have not registered yet: {waiting}")
 
 
 @click.command("describe", epilog=DESCRIBE_EPILOG)

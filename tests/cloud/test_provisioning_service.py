@@ -477,3 +477,20 @@ def test_one_connection_asks_ten_things_at_once_and_no_more(cloud):
         wait_until(lambda: len(board.received) == 60, "sixty answers")
         codes = {json.loads(one.payload)["errorCode"] for one in board.received}
         assert codes <= {"InvalidPayload", "ThrottlingException"}
+
+
+def test_a_vehicle_with_a_persistent_session_keeps_it_over_a_rotation(cloud):
+    folder, _ = cloud.provisioned()
+    key = new_key()
+    with Vehicle(cloud.port, folder, "van-1", clean=False) as van:
+        assert van.connect()
+        asker = Asker(van)
+        answer = asker.certificate(key)
+        token = answer["certificateOwnershipToken"]
+        assert asker.register(token, topic=ROTATE, ThingName="van-1")[0]
+        assert van.subscribe("status/van-1") == [1]
+    renewed = cloud.identity_of(answer, key, "next")
+    with Vehicle(cloud.port, renewed, "van-1", clean=False) as van:
+        assert van.connect()
+        van.publish_acked("status/van-1", "{}")
+        wait_until(lambda: van.received, "the subscription of the session before")

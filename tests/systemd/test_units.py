@@ -1,16 +1,24 @@
 """The units as systemd itself reads them; it need not run for that."""
 
+import importlib.util
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from string import Template
 
+import click
 import pytest
 
+from agent.board.render import render
+from agent.board.wanted import Wanted
+from agent.cli import cli
 from agent.cli_common import EXIT_USAGE
 from agent.provision.failures import Cause, Retry
+from tests.conftest import SEARCH_PATH
 
 FOLDER = Path(__file__).resolve().parents[2] / "systemd"
 UNITS = sorted(
@@ -83,6 +91,20 @@ def test_every_allowance_of_the_agent_has_its_reason_in_the_docs(installed):
     assert [name for name in left if f"`{name}" not in page] == []
 
 
+def test_what_the_units_run_is_a_command_that_there_is():
+    lines = [line for path in SERVICES for line in path.read_text().splitlines()]
+    found = [line.split() for line in lines if line.startswith("ExecStart=/opt/milepost/bin/")]
+    assert found
+    for _, *words in found:
+        if words[0] == "-I":
+            assert importlib.util.find_spec(words[2]) is not None, words
+            continue
+        command = cli.get_command(click.Context(cli), words[0])
+        assert command is not None, words
+        given = {word for word in words[1:] if word.startswith("--")}
+        assert given <= {name for one in command.params for name in one.opts}, words
+
+
 def test_the_codes_that_end_provisioning_are_those_that_only_a_person_can_mend():
     text = (FOLDER / "milepost-provision.service").read_text()
     (line,) = re.findall(r"^RestartPreventExitStatus=(.*)$", text, re.MULTILINE)
@@ -105,3 +127,25 @@ def test_the_native_client_loads_behind_the_filters(unit):
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.needs("ip")
+@pytest.mark.parametrize("dbitrate", [None, 2_000_000])
+def test_ip_understands_what_a_can_interface_is_set_to(dbitrate):
+    """On the loopback, which is no CAN interface: ip reads all of it, and the kernel says no."""
+    wanted = Wanted(board="pi4", hat="mcp2518fd", dbitrate=dbitrate, listen_only=True)
+    (env,) = [target.content for target in render(wanted) if target.path.endswith("can0.env")]
+    lines = [line for line in env.splitlines() if not line.startswith("#")]
+    values = dict(shlex.split(line)[0].split("=", 1) for line in lines)
+    text = (FOLDER / "milepost-can@.service").read_text()
+    (command,) = re.findall(r"^ExecStart=\S*/ip (.* type can .*)$", text, re.MULTILINE)
+    words = Template(command.replace("%i", "lo")).substitute(values).split()
+    done = subprocess.run(
+        ["ip", *words],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+        env={**os.environ, "LC_ALL": "C", "PATH": SEARCH_PATH},
+    )
+    assert done.stderr.startswith("RTNETLINK answers: Operation not "), done.stderr

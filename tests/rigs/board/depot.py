@@ -88,6 +88,11 @@ class Depot:
         """Every file and folder on the board's disk."""
         return set(self.run("find", "/", "-xdev").splitlines())
 
+    def settings(self):
+        """Every file below /etc with its digest."""
+        told = self.run("sh", "-c", "find /etc -xdev -type f -exec sha256sum {} +")
+        return {(line[66:], line[:64]) for line in told.splitlines()}
+
     def log(self, unit):
         """What a unit said in this boot."""
         return self.run("journalctl", "-b", "-u", unit, "-o", "cat", "--no-pager")

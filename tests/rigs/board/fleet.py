@@ -26,7 +26,7 @@ _EXPOSURE = re.compile(r"exposure level for \S+: ([0-9.]+)")
 
 def installs(depot):
     """The package installs with nothing fetched, enables its units and waits for a config."""
-    depot.files_before = depot.files()
+    depot.files_before, depot.etc_before = depot.files(), depot.settings()
     began_s = time.monotonic()
     file = f"/{recipe.SHELF}/{recipe.DEB}"
     said = depot.run("dpkg", "--install", file, timeout_s=600.0)
@@ -43,6 +43,15 @@ def installs(depot):
     version = depot.run("milepost-agent", "--version").split()[-1]
     assert version == recipe.VERSIONS[0], version
     return f"{version} in {took_s:.0f} s, {depot.figures['installed_kib'] / 1000:.0f} MB"
+
+
+def sets_the_board_up(depot):
+    """``board apply`` writes gpsd, chrony, watchdog and journal, and a second time nothing."""
+    apply = ("milepost-agent", "board", "apply", "--yes")
+    said = depot.run(*apply, "--board", "generic", "--gps-device", "/dev/ttyS1")
+    assert 'DEVICES="/dev/ttyS1"' in depot.run("cat", "/etc/default/gpsd")
+    assert "Everything stands as wanted" in depot.run(*apply)
+    return f"{said.count('+++')} files"
 
 
 def prepares(depot):
@@ -198,11 +207,11 @@ def leaves(depot):
         assert depot.ask("getent", database, "milepost").code != 0, database
     units = depot.run("systemctl", "list-unit-files", "--no-legend", "milepost*")
     assert units.strip() == "", units
-    return "no file, no user, no unit"
+    return "no file, no user, no unit; what board apply had set is as it was"
 
 
 CHECKS = (
-    (installs, prepares),
+    (installs, sets_the_board_up, prepares),
     (
         joins, keeps_its_key, samples, is_sandboxed, is_small, is_doctored, survives_a_hang,
         upgrades, rotates, stays, leaves,
@@ -265,5 +274,11 @@ def _is_the_board_s(name):
             "/var/tmp",
             "/root",
             "/etc/machine-id",
+            # as they were before the last change of users
+            "/etc/passwd-",
+            "/etc/group-",
+            "/etc/shadow-",
+            "/etc/gshadow-",
+            "/etc/.pwd.lock",
         )
     )

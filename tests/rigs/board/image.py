@@ -94,7 +94,8 @@ def build(say, *, installed=True):
         made.mkdir()
         tree = work / "tree"
         _run("cp", "-a", "--reflink=auto", base, tree)
-        _furnish(tree)
+        _furnish(tree, recipe.FILES, recipe.TEXTS)
+        (tree / "opt/rig/drive.candump").write_text(recipe.drive_candump())
         shelf = tree / recipe.SHELF
         shelf.mkdir(parents=True)
         for file in packages.glob("*.deb"):
@@ -102,6 +103,8 @@ def build(say, *, installed=True):
         if installed:
             _chroot(tree, "dpkg", "--install", f"/{recipe.SHELF}/{recipe.DEB}")
             shutil.rmtree(shelf)
+            _furnish(tree, recipe.BOARD_FILES, recipe.BOARD_TEXTS)
+            _chroot(tree, "systemctl", "--quiet", "enable", *recipe.BOARD_ENABLED)
         _chroot(tree, "systemctl", "--quiet", "enable", *recipe.ENABLED)
         _chroot(tree, "systemctl", "--quiet", "mask", *recipe.MASKED)
         (tree / "etc/machine-id").write_text("")
@@ -153,16 +156,15 @@ def _base(say):
     return folder
 
 
-def _furnish(tree):
+def _furnish(tree, files, texts):
     """The rig's own files."""
-    for source, target in recipe.FILES.items():
+    for source, target in files.items():
         place = tree / target
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, place)
-    for target, text in recipe.TEXTS.items():
+    for target, text in texts.items():
         (tree / target).unlink(missing_ok=True)
         (tree / target).write_text(text)
-    (tree / "opt/rig/drive.candump").write_text(recipe.drive_candump())
 
 
 def _agent_ids(tree):

@@ -51,22 +51,19 @@ FILES = {
     GUEST / "rig-network.service": "etc/systemd/system/rig-network.service",
     GUEST / "rig-can.service": "etc/systemd/system/rig-can.service",
     GUEST / "rig-helper.service": "etc/systemd/system/rig-helper.service",
-    GUEST / "chrony.conf": "etc/chrony/chrony.conf",
     GUEST / "journald.conf": "etc/systemd/journald.conf.d/rig.conf",
 }
 TEXTS = {
     "etc/hostname": "rig\n",
     "etc/fstab": "/dev/vda / ext4 defaults,errors=remount-ro 0 1\n",
-    "etc/default/gpsd": 'DEVICES="/dev/ttyS1"\nGPSD_OPTIONS="-n"\nUSBAUTO="false"\n',
     "etc/resolv.conf": "",
 }
-ENABLED = (
-    "rig-network.service",
-    "rig-can.service",
-    "rig-helper.service",
-    "gpsd.service",
-    "chrony.service",
-)
+BOARD_FILES = {GUEST / "chrony.conf": "etc/chrony/chrony.conf"}
+BOARD_TEXTS = {"etc/default/gpsd": 'DEVICES="/dev/ttyS1"\nGPSD_OPTIONS="-n"\nUSBAUTO="false"\n'}
+BOARD_ENABLED = ("gpsd.service", "chrony.service")
+"""What ``milepost-agent board apply`` would do: only where the agent comes installed."""
+
+ENABLED = ("rig-network.service", "rig-can.service", "rig-helper.service")
 MASKED = (
     "apt-daily.timer",
     "apt-daily-upgrade.timer",
@@ -117,8 +114,9 @@ def sources_digest():
 
 def image_digest(packages, *, installed):
     """Of everything in the image."""
-    parts = [base_digest(), repr((DISK_SIZE, TEXTS, ENABLED, MASKED, SKIPPED_CAN_S)), packages]
-    files = sorted([*FILES, DRIVE_CAN, BUILDER], key=lambda path: path.name)
+    texts = (DISK_SIZE, TEXTS, BOARD_TEXTS, ENABLED, BOARD_ENABLED, MASKED, SKIPPED_CAN_S)
+    parts = [base_digest(), repr(texts), packages]
+    files = sorted([*FILES, *BOARD_FILES, DRIVE_CAN, BUILDER], key=lambda path: path.name)
     return digest(
         [
             *parts,

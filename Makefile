@@ -40,8 +40,15 @@ RIG_DEADLINE_S ?= 3600
 RIG_ARGS ?=
 
 .PHONY: test-rig
-test-rig: rig-set-up ## a vehicle in a virtual machine: cut its power (CUTS=20 RIG_DEADLINE_S=3600)
+test-rig: test-rig-power test-rig-fleet ## a vehicle in a virtual machine: power cuts, and its way into the fleet
+
+.PHONY: test-rig-power
+test-rig-power: rig-set-up ## its power is cut at random moments (CUTS=20 RIG_DEADLINE_S=3600)
 	$(BIN)/python -m tests.rigs.board power --cuts $(CUTS) --deadline $(RIG_DEADLINE_S) $(RIG_ARGS)
+
+.PHONY: test-rig-fleet
+test-rig-fleet: rig-set-up ## a bare board: package, claim, watchdog, upgrade, rotation, purge (RIG_DEADLINE_S=3600)
+	$(BIN)/python -m tests.rigs.board fleet --deadline $(RIG_DEADLINE_S) $(RIG_ARGS)
 
 .PHONY: test-network
 test-network: $(STAMPS)/dev apt-packages ## the network's faults for minutes each, through the fault proxy (about 15 min)

@@ -103,6 +103,18 @@ def test_the_maintainer_scripts_are_shell_and_nothing_is_left_to_fill_in(built):
     assert "milepost-agent.service" in control(built, "postinst")
 
 
+@pytest.mark.needs("lintian")
+def test_lintian_has_nothing_to_say_that_is_not_explained(built):
+    done = subprocess.run(
+        ["lintian", "--allow-root", "--no-cfg", built.file],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.stdout == ""
+
+
 def test_the_agent_runs_from_what_was_unpacked(built, tmp_path):
     subprocess.run(["dpkg-deb", "--extract", built.file, tmp_path], check=True, timeout=120)
     done = subprocess.run(

@@ -31,6 +31,7 @@ class LazyGroup(click.Group):
     _elsewhere: Final = {
         "board": "agent.board.cli",
         "config": "agent.config_cli",
+        "diagnostics": "agent.diagnostics.cli",
         "doctor": "agent.doctor.cli",
         "init": "agent.preset_cli",
         "outbox": "agent.outbox_cli",

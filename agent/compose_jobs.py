@@ -11,6 +11,7 @@ from agent.errors import AgentError
 from agent.identity import IdentityStore
 from agent.identity.rotation import Rotation
 from agent.jobs.apply_config import ApplyConfigOperation
+from agent.jobs.diagnostics import DiagnosticsOperation
 from agent.jobs.link import JobsLink
 from agent.jobs.operation import Operation
 from agent.jobs.restart import RestartOperation
@@ -18,6 +19,7 @@ from agent.jobs.rotate import RotateOperation
 from agent.jobs.table import Table
 from agent.jobs.update import UpdateOperation
 from agent.layer import ConfigLayer
+from agent.logs import RECENT
 from agent.ports import Clock
 from agent.transfer import FileClient
 from contract.jobs import OperationName
@@ -47,6 +49,9 @@ def make_jobs(
         OperationName.UPDATE: UpdateOperation(state_dir, files, _architecture),
     }
     if layer is not None:
+        operations[OperationName.COLLECT_DIAGNOSTICS] = DiagnosticsOperation(
+            layer.path, state_dir, files, RECENT.text
+        )
         operations[OperationName.APPLY_CONFIG] = ApplyConfigOperation(
             layer,
             check=check,

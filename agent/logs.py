@@ -9,10 +9,15 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections import deque
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from agent.config import LogFormat, LogSettings
+
+RECENT_LINES: Final = 300
+RECENT_CHARACTERS: Final = 500
+"""150 kB at most; usual lines take a third of that."""
 
 _LEVELS: Final = {
     "debug": logging.DEBUG,
@@ -61,13 +66,37 @@ def _component(record: logging.LogRecord) -> str:
     return of_source.partition(".")[0] or record.name.rpartition(".")[2]
 
 
+class RecentLines(logging.Handler):
+    """The last lines in memory, for a bundle of a board whose journal the agent may not read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setFormatter(TextFormatter())
+        self._lines: deque[str] = deque(maxlen=RECENT_LINES)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep one line."""
+        self._lines.append(self.format(record)[:RECENT_CHARACTERS])
+
+    def text(self) -> str:
+        """All of them; from any thread."""
+        self.acquire()
+        try:
+            return "".join(f"{line}\n" for line in self._lines)
+        finally:
+            self.release()
+
+
+RECENT: Final = RecentLines()
+
+
 def set_up(settings: LogSettings) -> None:
-    """Send the root logger's lines to standard error in the configured form."""
+    """Send the root logger's lines to standard error in the configured form, and keep the last."""
     handler = logging.StreamHandler(sys.stderr)
     as_json = settings.format is LogFormat.JSON
     handler.setFormatter(JsonFormatter() if as_json else TextFormatter())
     root = logging.getLogger()
-    root.handlers[:] = [handler]
+    root.handlers[:] = [handler, RECENT]
     root.setLevel(_LEVELS[settings.level.value])
     # A log line must never stop the agent, e.g. when the journal's pipe is gone.
     logging.raiseExceptions = False

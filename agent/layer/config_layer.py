@@ -44,7 +44,7 @@ class ConfigLayer:
         Raises:
             ConfigError: as ``agent.config.load``.
         """
-        self._path = config_file
+        self.path = config_file
         self.table: Json = read_table(config_file)
         self.file = parse(self.table, config_file)
         self._folder = self.file.state.dir
@@ -114,7 +114,7 @@ class ConfigLayer:
                 f"{', '.join(fixed[:8])}: cannot be changed from afar",
                 hint="Edit the vehicle's config file.",
             )
-        return parse(laid_over(self.table, settings), self._path)
+        return parse(laid_over(self.table, settings), self.path)
 
     def try_out(self, settings: Mapping[str, Any], job_id: str) -> None:
         """Let these be on trial from the next start on, in place of those that lie there now.

@@ -201,6 +201,8 @@ def apply_(context: click.Context, /, root: Path, boot: Path | None, **options: 
     _tell_what_is_left(changes, root)
     for note in notes(wanted):
         click.echo(f"Note: {note}")
+    if missing := _missing_programs(wanted, root):
+        click.echo(f"Not installed there yet: sudo apt-get install {' '.join(missing)}")
 
 
 @board.command(
@@ -372,6 +374,13 @@ def _warn(wanted: Wanted, root: Path, places: Places) -> None:
                     f"Warning: the firmware has no overlay {name}: update it, or the kernel.",
                     err=True,
                 )
+
+
+def _missing_programs(wanted: Wanted, root: Path) -> list[str]:
+    needed = [] if wanted.gps is Gps.NONE else [("gpsd", "gpsd")]
+    if needed and wanted.chrony is not Chrony.NONE:
+        needed.append(("chrony", "chronyd"))
+    return [name for name, program in needed if not (root / "usr/sbin" / program).exists()]
 
 
 def _ask(question: str, *, is_sure: bool) -> None:

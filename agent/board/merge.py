@@ -7,6 +7,7 @@ changed since. Putting twice is putting once. Bytes that are no UTF-8 come throu
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from agent.board.render import How
@@ -28,7 +29,8 @@ def put(how: How, content: str, before: bytes | None) -> bytes:
         return _bytes(f"{rest}{gap}{BEGIN}\n{content}{END}\n")
     if how is How.VARIABLES:
         return _bytes(_with_variables(text, content))
-    return _bytes(_without_consoles(text, content.split()))
+    coming, going = _words(content)
+    return _bytes(_with_words(text, coming, going))
 
 
 def take_out(how: How, content: str, now: bytes, original: bytes | None) -> bytes | None:
@@ -42,9 +44,14 @@ def take_out(how: How, content: str, now: bytes, original: bytes | None) -> byte
         text = _without_block(text)
     elif how is How.VARIABLES:
         text = _with_variables_of(text, before, content)
-    elif how is How.NO_CONSOLE:
-        gone = [word for word in before.split() if _is_console(word, content.split())]
-        text = " ".join([*(word for word in gone if word not in text.split()), text])
+    elif how is How.WORDS:
+        coming, going = _words(content)
+        had = before.split()
+        text = _with_words(
+            text,
+            coming=[word for word in had if _name(word) in going],
+            going={word for word in coming if word not in had},
+        )
     return _bytes(text) if text else None
 
 
@@ -81,17 +88,25 @@ def _assignment(line: str) -> re.Pattern[str]:
     return re.compile(rf"^[ \t]*(?:export[ \t]+)?{name}=.*$", re.MULTILINE)
 
 
-def _without_consoles(text: str, names: list[str]) -> str:
-    if not any(_is_console(word, names) for word in text.split()):
+def _with_words(text: str, coming: Sequence[str], going: Collection[str]) -> str:
+    words = text.split()
+    kept = [word for word in words if _name(word) not in going]
+    new = [word for word in coming if word not in kept]
+    if kept == words and not new:
         return text
     # the firmware takes one line
-    kept = [word for word in text.split() if not _is_console(word, names)]
-    return " ".join(kept) + ("\n" if text.endswith("\n") else "")
+    return " ".join([*kept, *new]) + ("\n" if text.endswith("\n") else "")
 
 
-def _is_console(word: str, names: list[str]) -> bool:
-    value = word.partition(",")[0]
-    return value.removeprefix("console=") in names and value.startswith("console=")
+def _words(content: str) -> tuple[list[str], set[str]]:
+    lines = content.split()
+    coming = [line.removeprefix("+") for line in lines if line.startswith("+")]
+    return coming, {line.removeprefix("-") for line in lines if line.startswith("-")}
+
+
+def _name(word: str) -> str:
+    """``console=serial0`` of ``console=serial0,115200``."""
+    return word.partition(",")[0]
 
 
 def _text(data: bytes | None) -> str:

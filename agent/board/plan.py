@@ -138,7 +138,7 @@ def _with(target: Target, original: Standing) -> Standing | None:
         link = original.link
         is_same = link is not None and Path(link).name == Path(target.content).name
         return original if is_same else Standing(link=target.content)
-    if target.how is How.NO_CONSOLE and original.data is None:
+    if target.how is How.WORDS and original.data is None:
         return None
     data = put(target.how, target.content, original.data)
     if original.data is None:

@@ -56,6 +56,8 @@ class Board(_Data):
     watchdog_s: int
     """What its hardware watchdog can count to, or less."""
     config: tuple[str, ...] = ()
+    cmdline: tuple[str, ...] = ()
+    """Words for the kernel."""
     uart: Uart | None = None
     can: OwnCan | None = None
 

@@ -27,8 +27,8 @@ class How(Enum):
     BLOCK = "block"
     """Lines between two marks at the file's end."""
 
-    NO_CONSOLE = "no-console"
-    """``console=NAME`` goes from the one line of cmdline.txt; content: the names."""
+    WORDS = "words"
+    """Of the one line of cmdline.txt; content: a word a line, ``+word`` comes, ``-word`` goes."""
 
     VARIABLES = "variables"
     """``NAME="value"`` lines of a shell file are set; the rest stays."""
@@ -105,6 +105,15 @@ def _firmware(wanted: Wanted) -> Iterator[Target]:
     # whatever section the file ends in: these count for every board
     content = "\n".join(["[all]", *lines]) + "\n"
     yield Target(BOOT + "config.txt", How.BLOCK, content, "overlays", REBOOT)
+    consoles = uart.consoles if uart is not None else ()
+    words = [*(f"+{word}" for word in board.cmdline), *(f"-console={name}" for name in consoles)]
+    yield Target(
+        BOOT + "cmdline.txt",
+        How.WORDS,
+        "\n".join(words) + "\n",
+        "memory limits; no console on the receiver's UART",
+        REBOOT,
+    )
 
 
 def _hat_lines(wanted: Wanted) -> list[str]:
@@ -158,11 +167,6 @@ def _receiver(wanted: Wanted) -> Iterator[Target]:
     if wanted.gps is Gps.NONE:
         return
     if (uart := wanted.header_uart) is not None:
-        if uart.consoles:
-            names = " ".join(uart.consoles)
-            yield Target(
-                BOOT + "cmdline.txt", How.NO_CONSOLE, names, "no console on the UART", REBOOT
-            )
         for unit in uart.masked_units:
             yield Target(UNITS + unit, How.LINK, "/dev/null", "frees the receiver's UART", REBOOT)
     speed = f" -s {wanted.gps_baud}" if wanted.gps_baud is not None else ""

@@ -82,6 +82,12 @@ NO_WATCHDOG: Final = Kind(
     "the hardware watchdog is not in use: a board that hangs stays so",
     "ls -l /dev/watchdog0; systemctl show -p RuntimeWatchdogUSec",
 )
+NO_MEMORY_LIMITS: Final = Kind(
+    "board-no-memory-limits",
+    Severity.WARNING,
+    "the kernel limits nobody's memory: a defect of the agent could take the board along",
+    "cat /proc/cmdline; sudo milepost-agent board apply && sudo reboot",
+)
 GPSD_OPTIONS: Final = Kind(
     "board-gpsd-options",
     Severity.WARNING,
@@ -122,6 +128,8 @@ class Facts:
     in_this_boot: bool = False
     links: dict[str, Link] | None = None
     watchdog: bool | None = None
+    controllers: frozenset[str] | None = None
+    """What the kernel's control groups can limit."""
     gpsd: tuple[str, ...] | None = None
     """Its command line."""
     refids: frozenset[str] | None = None
@@ -149,6 +157,7 @@ def gather(subject: Subject) -> Facts:
         in_this_boot=bool(record.reboot_from) and record.reboot_from == boot_id(),
         links=links(),
         watchdog=_watchdog(),
+        controllers=_controllers(),
         gpsd=_command_of("gpsd"),
         refids=_refids(),
         tmp_type=mount.fstype if mount.point == "/tmp" else "",  # noqa: S108
@@ -194,6 +203,8 @@ def _in_force(facts: Facts, wanted: Wanted) -> Iterator[Finding]:
             yield from _can(channel, facts.links.get(channel), wanted)
     if wanted.watchdog and facts.watchdog is False:
         yield NO_WATCHDOG()
+    if wanted.profile.cmdline and "memory" not in (facts.controllers or {"memory"}):
+        yield NO_MEMORY_LIMITS()
     if wanted.gps is not Gps.NONE:
         if facts.gpsd is not None:
             needed = ["-n", *([wanted.device] if wanted.device else [])]
@@ -236,6 +247,11 @@ def _watchdog() -> bool | None:
     if answer is None or answer.code:
         return None
     return answer.output.strip() not in {"", "0", "infinity"} and Path("/dev/watchdog0").exists()
+
+
+def _controllers() -> frozenset[str] | None:
+    told = read_text("/sys/fs/cgroup/cgroup.controllers")
+    return None if told is None else frozenset(told.split())
 
 
 def _command_of(program: str) -> tuple[str, ...] | None:

@@ -88,7 +88,9 @@ def test_another_apply_leaves_nothing_of_the_first(root, tmp_path):
 def test_the_console_goes_and_the_other_words_stay(root):
     apply(root, PI4)
     line = (root / "boot/firmware/cmdline.txt").read_text()
-    assert line == "console=tty1 root=PARTUUID=4c-02 rootfstype=ext4 rootwait quiet\n"
+    assert line == (
+        "console=tty1 root=PARTUUID=4c-02 rootfstype=ext4 rootwait quiet cgroup_enable=memory\n"
+    )
 
 
 def test_modes_and_owners_stay(root):
@@ -111,7 +113,7 @@ def test_before_bookworm_the_firmware_reads_from_boot(tmp_path):
     root = make_root(tmp_path, {"boot/config.txt": b"", "boot/cmdline.txt": b"console=serial0\n"})
     apply(root, PI4)
     assert BEGIN in (root / "boot/config.txt").read_text()
-    assert (root / "boot/cmdline.txt").read_bytes() == b"\n"
+    assert (root / "boot/cmdline.txt").read_bytes() == b"cgroup_enable=memory\n"
 
 
 def test_a_pi_without_its_boot_partition_is_refused(tmp_path):
@@ -151,6 +153,7 @@ def test_force_keeps_what_a_person_added_and_takes_ours_out(root):
     assert 'GPSD_OPTIONS=""' in gpsd.read_text()
     assert "theirs=1" in cmdline.read_text()
     assert "console=serial0,115200" in cmdline.read_text()
+    assert "cgroup_enable" not in cmdline.read_text()
     assert (root / "etc/systemd/journald.conf.d/50-milepost.conf").read_text() == "# theirs\n"
     assert not (root / "etc/systemd/system/tmp.mount").exists()
 
@@ -311,18 +314,18 @@ def test_undo_after_any_applies_gives_any_files_back(tmp_path_factory, files, co
     assert tree(root) == before
 
 
-@given(before=st.none() | CONTENT, how=st.sampled_from([How.BLOCK, How.VARIABLES, How.NO_CONSOLE]))
+@given(before=st.none() | CONTENT, how=st.sampled_from([How.BLOCK, How.VARIABLES, How.WORDS]))
 def test_putting_twice_is_putting_once_and_odd_bytes_come_through(before, how):
     content = {
         How.BLOCK: "dtparam=x\n",
         How.VARIABLES: 'DEVICES="/dev/y"\nUSBAUTO="false"\n',
-        How.NO_CONSOLE: "serial0 ttyAMA0",
+        How.WORDS: "-console=serial0\n-console=ttyAMA0\n+cgroup_enable=memory\n",
     }[how]
     once = put(how, content, before)
     assert put(how, content, once) == once
     assert (before or b"").count(b"\xff\xfe\x00") == once.count(b"\xff\xfe\x00") or how is How.BLOCK
-    if how is How.NO_CONSOLE:
-        assert b"console=serial0" not in once.split()
+    if how is How.WORDS:
+        assert not [word for word in once.split() if word.startswith(b"console=serial0")]
 
 
 def test_a_variable_that_was_not_there_goes_again():

@@ -18,12 +18,8 @@ from cloud.provisioning.ports import (
     FleetVehicle,
 )
 from cloud.stores.database import Database
-from cloud.stores.sqlite_registry import (
-    ALLOWED_COLUMNS,
-    SqliteRegistry,
-    allowed_vehicle,
-    set_status,
-)
+from cloud.stores.registry_rows import ALLOWED_COLUMNS, allowed_vehicle, set_status
+from cloud.stores.sqlite_registry import SqliteRegistry
 
 _THINGS: Final = "SELECT vehicle_id, vehicle_type, serial_number, blocked, created_ms FROM things"
 

@@ -15,7 +15,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from hashlib import sha256
 from typing import Any, Final
 
@@ -23,7 +23,7 @@ from cryptography import x509
 
 from cloud.clock import Clock, from_milliseconds, milliseconds
 from cloud.errors import FleetError
-from cloud.pki.certificates import certificate_id_of, pem_of, serial_of
+from cloud.pki.certificates import certificate_id_of, pem_of
 from cloud.provisioning.ports import (
     AllowedVehicle,
     Certificate,
@@ -35,24 +35,25 @@ from cloud.provisioning.ports import (
     Refusal,
 )
 from cloud.stores.database import Database
-from contract.provisioning import TOKEN_LIFE_S
+from cloud.stores.registry_rows import (
+    ALLOWED_COLUMNS,
+    COLUMNS,
+    Token,
+    add_certificate,
+    add_thing,
+    allowed_vehicle,
+    certificate_of,
+    digest,
+    set_status,
+)
 
-COLUMNS: Final = (
-    "certificate_id, status, origin, thing, claim_name, serial,"
-    " not_before_ms, not_after_ms, created_ms, connected_ms"
-)
-ALLOWED_COLUMNS: Final = (
-    "a.serial_number, a.vehicle_id, a.vehicle_type, max(a.blocked, ifnull(t.blocked, 0)),"
-    " a.certificate_id, a.registered_ms"
-    " FROM allow_list a LEFT JOIN things t ON t.vehicle_id = a.vehicle_id"
-)
 MAX_UNREGISTERED: Final = 1_000
 """Certificates that one principal may have asked for and not registered."""
-_ADD: Final = """
-    INSERT INTO certificates (certificate_id, status, origin, thing, claim_name, serial,
-        not_before_ms, not_after_ms, created_ms, token_digest, token_expires_ms, requested_by, pem)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-"""
+_WORDS: Final = {
+    CertificateStatus.PENDING_ACTIVATION: "not registered yet",
+    CertificateStatus.INACTIVE: "not active",
+    CertificateStatus.REVOKED: "revoked",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,16 +130,18 @@ class SqliteRegistry:
     def add_vehicle(self, vehicle_id: str, pem: bytes, vehicle_type: str = "") -> Certificate:
         """An operator's certificate for a vehicle, ACTIVE at once."""
         with self.change() as connection:
-            self._add_thing(connection, vehicle_id, vehicle_type, None)
-            return self._add(
-                connection, pem, CertificateStatus.ACTIVE, Origin.OPERATOR, thing=vehicle_id
+            now = self._clock.utc()
+            add_thing(connection, vehicle_id, now, vehicle_type=vehicle_type)
+            return add_certificate(
+                connection, pem, CertificateStatus.ACTIVE, Origin.OPERATOR, now, thing=vehicle_id
             )
 
     def add_claim(self, name: str, pem: bytes) -> Certificate:
         """A claim certificate, ACTIVE at once."""
         with self.change() as connection:
-            return self._add(
-                connection, pem, CertificateStatus.ACTIVE, Origin.OPERATOR, claim_name=name
+            now = self._clock.utc()
+            return add_certificate(
+                connection, pem, CertificateStatus.ACTIVE, Origin.OPERATOR, now, claim_name=name
             )
 
     def take_over(self, certificate: x509.Certificate, vehicle_id: str, *, revoked: bool) -> None:
@@ -146,10 +149,9 @@ class SqliteRegistry:
         status = CertificateStatus.REVOKED if revoked else CertificateStatus.ACTIVE
         with self.change() as connection:
             if self.certificate(certificate_id_of(certificate)) is None:
-                self._add_thing(connection, vehicle_id, "", None)
-                self._add(
-                    connection, pem_of(certificate), status, Origin.OPERATOR, thing=vehicle_id
-                )
+                now, pem = self._clock.utc(), pem_of(certificate)
+                add_thing(connection, vehicle_id, now)
+                add_certificate(connection, pem, status, Origin.OPERATOR, now, thing=vehicle_id)
 
     def add_requested(self, pem: bytes, token: str, requested_by: Principal) -> Certificate | None:
         """A certificate for a request, PENDING; None when the principal has too many of them."""
@@ -162,13 +164,13 @@ class SqliteRegistry:
             ).fetchone()
             if count >= MAX_UNREGISTERED:
                 return None
-            return self._add(
+            return add_certificate(
                 connection,
                 pem,
                 CertificateStatus.PENDING_ACTIVATION,
                 origin,
-                token=token,
-                requested_by=requested_by.certificate_id,
+                self._clock.utc(),
+                token=Token(token, requested_by.certificate_id),
             )
 
     def owned_by(self, token: str, requested_by: Principal) -> Ownership | None:
@@ -177,7 +179,7 @@ class SqliteRegistry:
             "SELECT certificate_id, pem, thing, registration FROM certificates"
             " WHERE token_digest = ? AND token_expires_ms > ? AND requested_by = ?"
             " AND connected_ms IS NULL AND status IN ('PENDING_ACTIVATION', 'ACTIVE')",
-            (_digest(token), self._now_ms(), requested_by.certificate_id),
+            (digest(token), self._now_ms(), requested_by.certificate_id),
         )
         if not rows:
             return None
@@ -200,13 +202,26 @@ class SqliteRegistry:
         False, and nothing is changed, when it is not PENDING any more.
         """
         with self.change() as connection:
-            self._add_thing(connection, vehicle_id, vehicle_type, serial_number)
-            changed = connection.execute(
-                "UPDATE certificates SET status = 'ACTIVE', thing = ?, registration = ?"
+            pending = connection.execute(
+                "SELECT 1 FROM certificates"
                 " WHERE certificate_id = ? AND status = 'PENDING_ACTIVATION'",
+                (owned.certificate_id,),
+            ).fetchone()
+            if pending is None:
+                return False
+            add_thing(
+                connection,
+                vehicle_id,
+                self._clock.utc(),
+                vehicle_type=vehicle_type,
+                serial_number=serial_number,
+            )
+            connection.execute(
+                "UPDATE certificates SET status = 'ACTIVE', thing = ?, registration = ?"
+                " WHERE certificate_id = ?",
                 (vehicle_id, json.dumps(registration), owned.certificate_id),
-            ).rowcount
-            return changed == 1
+            )
+            return True
 
     def remove_unregistered(self) -> int:
         """Delete the certificates whose token has expired unused; how many."""
@@ -328,7 +343,7 @@ class SqliteRegistry:
             " ORDER BY created_ms DESC, certificate_id",
             parameters,
         )
-        return [_certificate(row) for row in rows]
+        return [certificate_of(row) for row in rows]
 
     @contextmanager
     def change(self) -> Iterator[sqlite3.Connection]:
@@ -339,119 +354,5 @@ class SqliteRegistry:
 
     # ---------------------------------------------------------------------------------
 
-    def _add(
-        self,
-        connection: sqlite3.Connection,
-        pem: bytes,
-        status: CertificateStatus,
-        origin: Origin,
-        *,
-        thing: str | None = None,
-        claim_name: str | None = None,
-        token: str | None = None,
-        requested_by: str | None = None,
-    ) -> Certificate:
-        parsed = x509.load_pem_x509_certificate(pem)
-        now = self._clock.utc()
-        made = Certificate(
-            certificate_id=certificate_id_of(parsed),
-            status=status,
-            origin=origin,
-            thing=thing,
-            claim_name=claim_name,
-            serial=serial_of(parsed),
-            not_before=parsed.not_valid_before_utc,
-            not_after=parsed.not_valid_after_utc,
-            created_at=now,
-            connected_at=None,
-        )
-        expires = now + timedelta(seconds=TOKEN_LIFE_S)
-        connection.execute(
-            _ADD,
-            (
-                *(made.certificate_id, status.value, origin.value, thing, claim_name, made.serial),
-                *map(milliseconds, (made.not_before, made.not_after, now)),
-                *((_digest(token), milliseconds(expires)) if token else (None, None)),
-                *(requested_by, pem.decode()),
-            ),
-        )
-        return made
-
-    def _add_thing(
-        self,
-        connection: sqlite3.Connection,
-        vehicle_id: str,
-        vehicle_type: str | None,
-        serial_number: str | None,
-    ) -> None:
-        connection.execute(
-            "INSERT INTO things (vehicle_id, vehicle_type, serial_number, created_ms)"
-            " VALUES (?1, ifnull(?2, ''), ?3, ?4) ON CONFLICT (vehicle_id) DO UPDATE SET"
-            " vehicle_type = ifnull(nullif(?2, ''), vehicle_type),"
-            " serial_number = ifnull(?3, serial_number)",
-            (vehicle_id, vehicle_type, serial_number, self._now_ms()),
-        )
-
     def _now_ms(self) -> int:
         return milliseconds(self._clock.utc())
-
-
-def set_status(
-    connection: sqlite3.Connection,
-    certificate_ids: Iterable[str],
-    status: CertificateStatus,
-    *,
-    thing: str | None = None,
-) -> None:
-    """Change the status of certificates; one that is REVOKED stays so."""
-    connection.executemany(
-        "UPDATE certificates SET status = ?1 WHERE certificate_id = ?2 AND status <> 'REVOKED'"
-        " AND (?3 IS NULL OR thing = ?3)",
-        [(status.value, one, thing) for one in certificate_ids],
-    )
-
-
-def allowed_vehicle(row: Sequence[Any]) -> AllowedVehicle:
-    """A row of ``ALLOWED_COLUMNS``."""
-    serial_number, vehicle_id, vehicle_type, blocked, certificate_id, registered_ms = row
-    return AllowedVehicle(
-        serial_number,
-        vehicle_id,
-        vehicle_type,
-        bool(blocked),
-        certificate_id,
-        None if registered_ms is None else from_milliseconds(registered_ms),
-    )
-
-
-_WORDS: Final = {
-    CertificateStatus.PENDING_ACTIVATION: "not registered yet",
-    CertificateStatus.INACTIVE: "not active",
-    CertificateStatus.REVOKED: "revoked",
-}
-
-
-def _certificate(row: Sequence[Any]) -> Certificate:
-    certificate_id, status, origin, thing, claim_name, serial, *moments = row
-    not_before, not_after, created_at, connected_at = (
-        None if value_ms is None else from_milliseconds(value_ms) for value_ms in moments
-    )
-    assert not_before is not None  # noqa: S101  the schema says NOT NULL
-    assert not_after is not None  # noqa: S101  likewise
-    assert created_at is not None  # noqa: S101  likewise
-    return Certificate(
-        certificate_id,
-        CertificateStatus(status),
-        Origin(origin),
-        thing,
-        claim_name,
-        serial,
-        not_before,
-        not_after,
-        created_at,
-        connected_at,
-    )
-
-
-def _digest(token: str) -> str:
-    return sha256(token.encode("utf-8", "surrogatepass")).hexdigest()

@@ -76,6 +76,17 @@ check: $(STAMPS)/dev ## everything but the tests
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python .ci/scan_secrets.py
+
+# The scanner looks into what was built, too: dist has the Debian packages.
+.PHONY: scan-secrets
+scan-secrets: $(STAMPS)/dev ## look for secrets in the repository and in the packages in dist
+	$(BIN)/python .ci/scan_secrets.py
+	@for package in dist/*.deb; do [ ! -e "$$package" ] || $(BIN)/python .ci/scan_secrets.py "$$package"; done
+
+.PHONY: audit
+audit: $(STAMPS)/dev ## known vulnerabilities of the pinned versions (needs the network)
+	@.ci/audit $(BIN)/python
 
 .PHONY: pytest
 pytest: $(STAMPS)/dev $(STAMPS)/sam apt-packages ## the tests (PYTEST_ARGS="...")

@@ -509,6 +509,8 @@ def test_the_facts_lead_to_the_finding_with_its_remedy(code):
 
 
 EXPECTED_TOO = {
+    "config-layered": {"config-good"},
+    "config-rolled-back": {"config-good"},
     "service-no-systemd": {"agent-not-running"},
     "agent-not-running": {"service-no-systemd"},
     "service-not-installed": {"agent-not-running"},

@@ -5,6 +5,7 @@ token of a certificate that was asked for before. An accepted registration is of
 is on the allow list, and every answer has the documented members.
 """
 
+import itertools
 import json
 import logging
 import tempfile
@@ -54,6 +55,7 @@ TOKENS = [
     b"-----BEGIN CERTIFICATE REQUEST-----",
 ]
 MAX_BYTES = 16 * 1024
+TAKEN = itertools.count()
 
 LOGS = [
     logging.getLogger(f"cloud.{name}")
@@ -86,8 +88,9 @@ def take(data: bytes) -> None:
     finally:
         for one in LOGS:
             one.disabled = False
-        with DATABASE.write() as connection:  # else there are too many after a thousand
-            connection.execute("DELETE FROM certificates WHERE status = 'PENDING_ACTIVATION'")
+        if next(TAKEN) % 200 == 0:  # else there are too many after a thousand
+            with DATABASE.write() as connection:
+                connection.execute("DELETE FROM certificates WHERE status = 'PENDING_ACTIVATION'")
 
 
 def judge(data: bytes) -> None:

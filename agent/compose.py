@@ -184,9 +184,10 @@ class Agent:
         """The stop that was asked for is to end in another start."""
         self.rotation = Rotation(
             clock=self.clock,
-            store=IdentityStore(settings.state.dir),
+            state_dir=settings.state.dir,
             vehicle_id=settings.vehicle.id,
             broker=settings.broker,
+            token=configured.broker.pkcs11,
             settings=settings.identity,
             exchange=self.delivery.exchange,
             publisher=self.delivery.publisher,

@@ -16,6 +16,7 @@ from agent.host import system_utc
 from agent.identity import Identity, IdentityStore
 from agent.identity.due import Validity, due_at, why_due
 from agent.identity.in_use import validity_of
+from agent.identity.key_process import KeyProcess
 from agent.identity.last import LastRotation, load_last
 from agent.transport import Credentials
 
@@ -40,18 +41,11 @@ BROKEN: Final = Kind(
     "sudo ls -lR {folder}",
     "{hint}",
 )
-IN_TOKEN: Final = Kind(
-    "identity-in-token",
-    Severity.INFO,
-    "the key is in a PKCS#11 token, where the running agent cannot make another: it is not rotated",
-    "sudo systemctl stop milepost-agent && sudo milepost-agent provision --force",
-    "Before the certificate expires.",
-)
 NO_KEY_MAKER: Final = Kind(
     "identity-no-key-maker",
     Severity.WARNING,
-    "the vehicle cannot make its next key: the package cryptography is not installed",
-    "pip install 'milepost[provision]'",
+    "the vehicle cannot make its next key: the package {package} is not installed",
+    "pip install 'milepost[{extra}]'",
 )
 CUT_OFF: Final = Kind(
     "identity-rotation-cut-off",
@@ -102,7 +96,8 @@ class Facts:
     told: dict[str, Any] | None = None
     """Of the running agent, on its identity."""
 
-    can_make_keys: bool = True
+    missing: str = ""
+    """The package that makes keys, where it is not installed."""
 
 
 def gather(subject: Subject) -> Facts | None:
@@ -111,11 +106,12 @@ def gather(subject: Subject) -> Facts | None:
     if broker is None:
         return None
     store = IdentityStore(subject.parts.state.dir)
+    needed = ["cryptography"] if broker.pkcs11 is None else ["cryptography", "pkcs11"]
     facts: dict[str, Any] = {
         "now": system_utc(),
         "folder": str(store.folder),
         "running": subject.running,
-        "can_make_keys": find_spec("cryptography") is not None,
+        "missing": next((one for one in needed if find_spec(one) is None), ""),
     }
     whole = subject.parts.settings
     settings = facts["settings"] = whole.identity if whole else IdentitySettings()
@@ -130,7 +126,11 @@ def gather(subject: Subject) -> Facts | None:
         facts["is_pending"] = pending is not None and pending.template == settings.template_name
         if identity is not None:
             facts["identity"] = identity
-            facts["validity"] = validity_of(identity, Credentials.of(broker))
+            facts["validity"] = validity_of(
+                identity,
+                Credentials.of(broker),
+                KeyProcess(subject.parts.state.dir, broker.pkcs11),
+            )
     except AgentError as error:
         denied = isinstance(error.__cause__, PermissionError)
         return Facts(**facts, **({"is_denied": True} if denied else {"fault": error}))
@@ -147,15 +147,14 @@ def check(facts: Facts | None) -> Iterator[Finding]:
         yield BROKEN(reason=facts.fault.message, hint=facts.fault.hint, folder=facts.folder)
     elif facts.identity is None:
         yield BY_HAND()
-    elif facts.identity.key_file is None:
-        yield IN_TOKEN()
     else:
         yield from _rotation(facts, facts.identity)
 
 
 def _rotation(facts: Facts, identity: Identity) -> Iterator[Finding]:
-    if not facts.can_make_keys:
-        yield NO_KEY_MAKER()
+    if facts.missing:
+        extra = "provision-pkcs11" if facts.missing == "pkcs11" else "provision"
+        yield NO_KEY_MAKER(package=facts.missing, extra=extra)
     told = facts.told or {}
     if told.get("rotating_because"):
         yield UNDER_WAY(step=told.get("step") or "it waits for a connection")

@@ -11,6 +11,7 @@ from typing import Any, Final
 from agent.config import IdentitySettings
 from agent.errors import AgentError
 from agent.identity.due import Validity, due_at, why_due
+from agent.identity.key_process import KeyProcess
 from agent.identity.store import Identity, IdentityStore
 from agent.ports import Clock
 from agent.transport import Credentials, certificate_facts
@@ -31,11 +32,13 @@ class InUse:
         *,
         clock: Clock,
         store: IdentityStore,
+        keys: KeyProcess,
         settings: IdentitySettings,
         like: Credentials,
     ) -> None:
         self._clock = clock
         self._store = store
+        self._keys = keys
         self._settings = settings
         self._like = like
         self._identity: Identity | None = None
@@ -45,7 +48,7 @@ class InUse:
         """Read it from the disk."""
         try:
             identity = self._store.current()
-            self._validity = validity_of(identity, self._like) if identity else None
+            self._validity = validity_of(identity, self._like, self._keys) if identity else None
             self._identity = identity
         except AgentError as error:
             LOG.warning("when the certificate expires is not known: %s", error.message)
@@ -97,28 +100,32 @@ class InUse:
             if outdated:
                 with self._store.locked():
                     for one in outdated:
+                        self._destroy_key(one)
                         self._store.remove(one.generation)
                         LOG.info("removed the retired certificate %.12s…", one.certificate_id)
+
+    def _destroy_key(self, of: Identity) -> None:
+        if of.key_label is None:
+            return
+        try:
+            self._keys.destroy(of.key_label)
+        except AgentError as error:
+            LOG.warning("the key %r stays in its token: %s", of.key_label, error.message)
 
     def _knows_time(self) -> bool:
         return self._clock.quality() is not TimeQuality.UNSYNCED
 
 
-def validity_of(identity: Identity, like: Credentials) -> Validity | None:
-    """When it is valid; ``None`` for a key in a token. ``like`` has the CA to read it with.
+def validity_of(identity: Identity, like: Credentials, keys: KeyProcess) -> Validity:
+    """When it is valid. ``like`` has the CA to read it with.
 
     Raises:
-        IdentityError: certificate and key cannot be used together.
+        IdentityError: certificate and key cannot be used together, or not be read.
     """
     if identity.key_file is None:
-        return None
+        return Validity(*keys.days(identity.certificate_file), _moment(identity.obtained_at))
     facts = certificate_facts(
-        replace(
-            like,
-            certificate_file=identity.certificate_file,
-            key_file=identity.key_file,
-            pkcs11=None,
-        )
+        replace(like, certificate_file=identity.certificate_file, key_file=identity.key_file)
     )
     return Validity(facts.not_before, facts.not_after, _moment(identity.obtained_at))
 

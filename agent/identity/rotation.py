@@ -14,13 +14,15 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
-from agent.config import BrokerSettings, IdentitySettings
+from agent.config import BrokerSettings, IdentitySettings, Pkcs11Settings
 from agent.errors import AgentError, IdentityError, StateError
 from agent.host import new_run_id
 from agent.identity.dialogue import Dialogue, StoppedError, UnansweredError
 from agent.identity.in_use import InUse
+from agent.identity.key_process import KeyProcess
 from agent.identity.last import LastRotation, load_last, save_last
 from agent.identity.store import Identity, IdentityStore
 from agent.identity.succession import ChangesOver, Succession, UnprovenError, answer_filters
@@ -53,27 +55,35 @@ class _Request:
 
 
 class Rotation:
-    """``start()`` once; ``stop()`` at any time, idempotent. Made before the delivery starts."""
+    """``start()`` once; ``stop()`` at any time, idempotent. Made before the delivery starts.
+
+    ``broker`` is with the identity of this moment, ``token`` as the config has it: the labels
+    of the keys that are made there are built on its own.
+    """
 
     def __init__(
         self,
         *,
         clock: Clock,
-        store: IdentityStore,
+        state_dir: Path,
         vehicle_id: str,
         broker: BrokerSettings,
+        token: Pkcs11Settings | None,
         settings: IdentitySettings,
         exchange: Exchange,
         publisher: ChangesOver,
         tell: Callable[[SourceChanged], None],
     ) -> None:
         self._clock = clock
-        self._store = store
+        self._store = store = IdentityStore(state_dir)
         self._tell = tell
         self._template = settings.template_name
         credentials = Credentials.of(broker)
         self._obstacle = _obstacle(credentials, store)
-        self._in_use = InUse(clock=clock, store=store, settings=settings, like=credentials)
+        keys = KeyProcess(state_dir, token)
+        self._in_use = InUse(
+            clock=clock, store=store, keys=keys, settings=settings, like=credentials
+        )
         self._dialogue = Dialogue(
             clock=clock,
             exchange=exchange,
@@ -83,6 +93,7 @@ class Rotation:
         self._succession = Succession(
             clock=clock,
             store=store,
+            keys=keys,
             publisher=publisher,
             dialogue=self._dialogue,
             vehicle_id=vehicle_id,
@@ -316,10 +327,5 @@ def _obstacle(credentials: Credentials, store: IdentityStore) -> IdentityError |
             " has put somewhere",
             hint="Provision the vehicle and leave certificate_file and key_file away, so that"
             " the identity in state.dir counts (docs/rotation.md).",
-        )
-    if credentials.pkcs11 is not None:
-        return IdentityError(
-            "the vehicle's key is in a PKCS#11 token, where the running agent cannot make another",
-            hint="Stop the agent and run: milepost-agent provision --force",
         )
     return None

@@ -22,7 +22,7 @@ from typing import Final, Protocol
 
 from agent.errors import AgentError, IdentityError
 from agent.identity.dialogue import Answer, Dialogue, RejectedError, parsed
-from agent.identity.fresh_key import make_fresh_key
+from agent.identity.key_process import KeyProcess
 from agent.identity.store import Identity, IdentityStore, Pending
 from agent.ports import Clock
 from agent.publisher.changeover import Order, Verdict
@@ -82,6 +82,7 @@ class Succession:
         *,
         clock: Clock,
         store: IdentityStore,
+        keys: KeyProcess,
         publisher: ChangesOver,
         dialogue: Dialogue,
         vehicle_id: str,
@@ -92,6 +93,7 @@ class Succession:
     ) -> None:
         self._clock = clock
         self._store = store
+        self._keys = keys
         self._publisher = publisher
         self._dialogue = dialogue
         self._vehicle_id = vehicle_id
@@ -125,8 +127,8 @@ class Succession:
 
     def _get_certificate(self) -> Pending:
         self._on_step("making a key")
-        fresh = make_fresh_key(self._vehicle_id)
-        self._store.begin(self._template, key_pem=fresh.key_pem)
+        fresh = self._keys.make(self._vehicle_id)
+        self._store.begin(self._template, key_pem=fresh.key_pem, key_label=fresh.key_label)
         self._on_step("asking for a certificate")
         answer = self._dialogue.ask(
             CREATE_FROM_CSR, {"certificateSigningRequest": fresh.request_pem}
@@ -143,7 +145,8 @@ class Succession:
             token=token,
             received_at=format_timestamp(self._clock.utc()),
         )
-        certificate_facts(self._credentials(pending))  # that it is of this key
+        if pending.key_file is not None:  # with one in a token the connection shows it
+            certificate_facts(self._credentials(pending))  # that it is of this key
         return pending
 
     def _get_registered(self, pending: Pending, *, again: bool) -> Pending:
@@ -247,8 +250,14 @@ class Succession:
             pass
 
     def _credentials(self, of: Pending | Identity) -> Credentials:
+        token = self.present.pkcs11
+        if token is not None and of.key_label is not None:
+            token = replace(token, key_label=of.key_label)
         return replace(
-            self.present, certificate_file=of.certificate_file, key_file=of.key_file, pkcs11=None
+            self.present,
+            certificate_file=of.certificate_file,
+            key_file=of.key_file,
+            pkcs11=token,
         )
 
 

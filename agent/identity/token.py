@@ -72,6 +72,12 @@ class TokenKeys:
         """See ``KeyMaker``."""
         return pending.key_label is not None
 
+    def destroy(self, label: str) -> None:
+        """Remove a key that no generation uses any more; nothing happens if it is not there."""
+        with self._session(writing=True) as session:
+            for left in session.get_objects({pkcs11.Attribute.LABEL: label}):
+                left.destroy()
+
     def public_key(self, label: str) -> ec.EllipticCurvePublicKey:
         """Of the key pair with this label."""
         with self._session() as session:

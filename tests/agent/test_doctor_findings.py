@@ -202,7 +202,6 @@ def identity(**fields):
 GENERATION = Identity(
     3, "van-1", "0123456789abcdef", "milepost_rotation", "2026-01-01T00:00:00Z", FILE, FILE, None
 )
-GENERATION_IN_TOKEN = replace(GENERATION, key_file=None, key_label="vehicle-key-3")
 FAILED_ROTATION = LastRotation("2026-05-30T10:00:00Z", False, "does not connect", "0123", 2)  # noqa: FBT003
 
 
@@ -453,8 +452,7 @@ CASES = {
     "identity-by-hand": (identity_area, provisioned(identity=None)),
     "identity-not-readable-here": (identity_area, provisioned(is_denied=True)),
     "identity-broken": (identity_area, provisioned(fault=IdentityError("is broken", hint="H."))),
-    "identity-in-token": (identity_area, provisioned(identity=GENERATION_IN_TOKEN)),
-    "identity-no-key-maker": (identity_area, provisioned(can_make_keys=False)),
+    "identity-no-key-maker": (identity_area, provisioned(missing="cryptography")),
     "identity-rotation-cut-off": (identity_area, provisioned(is_pending=True)),
     "identity-rotation-under-way": (
         identity_area,

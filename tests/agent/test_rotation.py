@@ -112,9 +112,10 @@ class Vehicle:
         self.told, self.ends = [], []
         self.rotation = Rotation(
             clock=self.clock,
-            store=self.store,
+            state_dir=state_dir,
             vehicle_id="van-1",
             broker=BrokerSettings(host="localhost", port=port, transport=library, **identity),
+            token=None,
             settings=IdentitySettings(),
             exchange=self.delivery.exchange,
             publisher=self.delivery.publisher,
@@ -453,9 +454,10 @@ def test_a_certificate_that_the_config_names_is_never_rotated(tmp_path, pki):
     delivery = make_delivery(tmp_path / "s", 1, vars(own))
     rotation = Rotation(
         clock=RealTime(),
-        store=IdentityStore(tmp_path / "s"),
+        state_dir=tmp_path / "s",
         vehicle_id="van-1",
         broker=BrokerSettings(host="localhost", port=1, **vars(own)),
+        token=None,
         settings=IdentitySettings(),
         exchange=delivery.exchange,
         publisher=delivery.publisher,

@@ -10,7 +10,7 @@ from typing import Any
 from agent.board.plan import Change, Places
 from agent.board.record import Book, Entry, Record
 from agent.board.render import REBOOT
-from agent.board.standing import make_folders, place
+from agent.board.standing import clear, make_folders, place
 from agent.errors import StateError
 
 
@@ -57,9 +57,10 @@ def undo(changes: Sequence[Change], places: Places, book: Book, record: Record) 
 
 
 def _carry_out(change: Change, places: Places) -> None:
-    if not change.is_one:
-        return
     path = places.of(change.path)
+    if not change.is_one:
+        clear(path)
+        return
     if not change.after.is_absent:
         make_folders(path.parent)
     if change.after.is_absent and not path.parent.is_dir():

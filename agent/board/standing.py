@@ -77,12 +77,12 @@ def place(path: Path, wanted: Standing) -> None:
     Raises:
         OSError: it cannot be written; what was there stays.
     """
+    clear(path)
     if wanted.is_absent:
         path.unlink(missing_ok=True)
         sync_folder(path.parent)
         return
-    temporary = path.with_name(path.name + ".milepost-new")
-    temporary.unlink(missing_ok=True)  # of a cut
+    temporary = _temporary(path)
     if wanted.link is not None:
         temporary.symlink_to(wanted.link)
     else:
@@ -100,6 +100,15 @@ def place(path: Path, wanted: Standing) -> None:
             os.fsync(file.fileno())
     temporary.replace(path)
     sync_folder(path.parent)
+
+
+def clear(path: Path) -> None:
+    """Remove what a cut has left beside it."""
+    _temporary(path).unlink(missing_ok=True)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(path.name + ".milepost-new")
 
 
 def make_folders(path: Path) -> list[Path]:

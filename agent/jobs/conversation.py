@@ -19,20 +19,16 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import replace
-from typing import Any, Final, Protocol
+from collections.abc import Callable
+from typing import Any, Final
 
-from agent.errors import StateError
-from agent.jobs.answers import Seen, read_execution, read_state, words
-from agent.jobs.journal import Entry, Journal, Step
-from agent.jobs.operation import Ending, Operation, Outcome, Unfinished
+from agent.jobs.answers import read_execution, read_state, words
+from agent.jobs.at_hand import JobAtHand
+from agent.jobs.journal import Entry, Step
+from agent.jobs.operation import Outcome, Unfinished
 from agent.jobs.request import Request, Send
-from agent.jobs.table import Table
-from agent.jobs.worker import MOST_RESUMES
 from agent.publisher.bucket import TokenBucket
 from contract.jobs import NEXT, JobStatus, JobTopics
-from contract.jobs import details as told_details
 
 GATHER_S: Final = 0.5
 """A change is told in two messages; one question is enough."""
@@ -46,25 +42,9 @@ _OVER: Final = frozenset({"ResourceNotFound", "TerminalStateReached", "InvalidSt
 
 _MALFORMED: Final = frozenset({"InvalidRequest", "InvalidJson", "InvalidTopic"})
 
-_UNKNOWN: Final = "this version of the agent has no operation {}"
-_TOO_OFTEN: Final = "the agent was started {} times in the midst of it"
-_NO_RECORD: Final = "it was begun, and the vehicle has no record of it any more"
-
 _log = logging.getLogger("agent.jobs")
 
 Json = dict[str, Any]
-
-
-class Hand(Protocol):
-    """Carries operations out; ``agent.jobs.worker.Worker``."""
-
-    def begin(self, entry: Entry, operation: Operation) -> None:
-        """Start or resume."""
-        ...
-
-    def end(self, ending: Ending) -> None:
-        """Ask what is at work to come to an end."""
-        ...
 
 
 class Conversation:
@@ -74,51 +54,24 @@ class Conversation:
         self,
         *,
         topics: JobTopics,
-        journal: Journal,
-        table: Table,
-        hand: Hand,
+        job: JobAtHand,
         send: Send,
         restart: Callable[[], None],
         new_token: Callable[[], str],
         now_s: float,
     ) -> None:
         self._topics = topics
-        self._journal = journal
-        self._table = table
-        self._hand = hand
+        self._job = job
         self._restart = restart
         bucket = TokenBucket(rate=QUESTIONS[1], burst=QUESTIONS[0], now_s=now_s)
         self._get = Request(send=send, bucket=bucket, new_token=new_token)
         self._update = Request(send=send, bucket=bucket, new_token=new_token)
         self._complaint = ""
-        self.entry: Entry | None = None
-        """The job at hand."""
-        self.progress: Mapping[str, str] = {}
-        """What its operation told last."""
-        self._at_work = False
-        self._unwanted = False
-        """The cloud no longer wants the job whose operation is at work."""
         self._told_s: float | None = None
         self._untold = False
         self.disconnected()
 
     # --- what happens ----------------------------------------------------------------
-
-    def begin(self) -> None:
-        """Once, at the start: go on with the job that an earlier process was at."""
-        entry = self.entry = self._journal.load()
-        if entry is None or entry.step is not Step.RUNNING:
-            return
-        operation = self._table.find(entry.operation)
-        if entry.resumes >= MOST_RESUMES:
-            self._ended(entry, JobStatus.FAILED, _because(_TOO_OFTEN.format(entry.resumes + 1)))
-        elif operation is None:
-            self._ended(entry, JobStatus.FAILED, _because(_UNKNOWN.format(entry.operation)))
-        else:
-            entry = replace(entry, resumes=entry.resumes + 1)
-            if self._keep(entry):
-                _log.info("job %s: going on with %s", entry.job_id, entry.operation)
-                self._work(entry, operation)
 
     def connected(self, now_s: float) -> None:
         """Ask, from the start."""
@@ -139,19 +92,16 @@ class Conversation:
 
     def told(self, details: dict[str, str], now_s: float) -> None:
         """The operation says how far it is."""
-        self.progress = told_details(details)
+        self._job.told(details)
         self._untold = True
         self._update_soon(now_s)
 
-    def finished(self, entry: Entry, result: Outcome | Unfinished, now_s: float) -> None:
-        """The operation has returned."""
-        self._at_work = False
-        self.entry = entry
-        if self._unwanted:
+    def returned(self, entry: Entry, result: Outcome | Unfinished, now_s: float) -> None:
+        """The operation has."""
+        self._job.returned(entry, result)
+        if self._job.is_unwanted:
             self._over(now_s)
-        elif isinstance(result, Outcome):
-            status = JobStatus.SUCCEEDED if result.succeeded else JobStatus.FAILED
-            self._ended(entry, status, result.details)
+        else:
             self._update_soon(now_s)
         if result is Unfinished.RESTART:
             _log.info("job %s: the agent restarts", entry.job_id)
@@ -192,23 +142,23 @@ class Conversation:
     # --- asking ----------------------------------------------------------------------
 
     def _question(self) -> str:
-        return self._topics.get_job(self.entry.job_id if self.entry else NEXT)
+        return self._topics.get_job(self._job.entry.job_id if self._job.entry else NEXT)
 
     def _ask(self, now_s: float) -> None:
         if self._get.is_open:
             self._complain("the jobs service does not answer (docs/jobs.md: does the broker?)")
         self._ask_again = False
-        request: Json = {"includeJobDocument": False} if self.entry else {}
+        request: Json = {"includeJobDocument": False} if self._job.entry else {}
         self._get.say(self._question(), request, now_s)
 
     def _notified(self, document: Json, now_s: float) -> None:
         """Another job is next than before."""
         execution = document.get("execution")
         job_id = execution.get("jobId") if isinstance(execution, dict) else None
-        if self.entry is None:
+        if self._job.entry is None:
             wants = job_id is not None
         else:  # is the one at work cancelled? The end of any other is told by its answer
-            wants = job_id != self.entry.job_id and self.entry.step is Step.RUNNING
+            wants = job_id != self._job.entry.job_id and self._job.entry.step is Step.RUNNING
         if wants and self._get.is_open:
             self._ask_again = True
         elif wants:
@@ -221,20 +171,20 @@ class Conversation:
         execution = document.get("execution")
         if is_stale or (self._ask_again and not execution):
             self._get.due_s = now_s
-        if is_stale or (self.entry is None and not execution):
+        if is_stale or (self._job.entry is None and not execution):
             return
         seen = read_execution(execution)
         if seen is None:
             self._complain("the jobs service's answer is no job execution")
             return
         status, self._version = seen.state
-        entry = self.entry
+        entry = self._job.entry
         if entry is None:
-            self._take(seen)
+            self._job.take(seen)
         elif status.is_terminal or not seen.is_of(entry.job_id, entry.execution_number):
             self._over(now_s)
         elif entry.step is Step.CLAIMING and status is JobStatus.IN_PROGRESS:
-            self._claimed()  # by an earlier process, or an answer was lost
+            self._job.claimed()  # by an earlier process, or an answer was lost
         self._update_soon(now_s)
 
     def _not_got(self, document: Json, now_s: float) -> None:
@@ -242,78 +192,18 @@ class Conversation:
         if is_stale:
             self._get.close()
             self._get.due_s = now_s
-        elif self.entry is not None and document.get("code") in _OVER:
+        elif self._job.entry is not None and document.get("code") in _OVER:
             self._get.close()
             self._over(now_s)
         else:
             self._get.close(refused=True)
             self._complain(f"the jobs service refuses to tell: {words(document)}")
 
-    # --- a job's way -----------------------------------------------------------------
-
-    def _take(self, seen: Seen) -> None:
-        judged = self._table.judge(seen.document)
-        entry = Entry(seen.job_id, seen.number, judged.operation, judged.parameters)
-        if seen.state.status is not JobStatus.QUEUED:
-            self._ended(entry, JobStatus.FAILED, _because(_NO_RECORD))
-        elif judged.refusal is not None:
-            self._ended(entry, JobStatus.REJECTED, _because(judged.refusal))
-        else:
-            self._keep(entry)
-
-    def _claimed(self) -> None:
-        """The cloud has accepted that it begins."""
-        if self.entry is None:
-            return
-        entry = replace(self.entry, step=Step.RUNNING)
-        operation = self._table.find(entry.operation)
-        if operation is None:  # claimed by another version of the agent
-            self._ended(entry, JobStatus.FAILED, _because(_UNKNOWN.format(entry.operation)))
-        elif self._keep(entry):
-            _log.info("job %s: %s begins", entry.job_id, entry.operation)
-            self._work(entry, operation)
-
-    def _work(self, entry: Entry, operation: Operation) -> None:
-        self.progress, self._untold = {}, False
-        self._at_work, self._unwanted = True, False
-        self._hand.begin(entry, operation)
-
-    def _ended(self, entry: Entry, status: JobStatus, details: Mapping[str, str]) -> None:
-        entry = entry.ended(status, told_details(details))
-        is_good = status is JobStatus.SUCCEEDED
-        _log.log(
-            logging.INFO if is_good else logging.WARNING,
-            "job %s (%s): %s %s",
-            *(entry.job_id, entry.operation, status.value, json.dumps(entry.details)),
-        )
-        self._keep(entry)
-
-    def _keep(self, entry: Entry) -> bool:
-        """Keep it in the journal; where that fails the job ends with that, in memory alone."""
-        self.entry = entry
-        try:
-            self._journal.save(entry)
-        except StateError as error:
-            _log.warning("%s", error)
-            if entry.step is not Step.ENDED:
-                details = told_details(_because(error.message))
-                self.entry = entry.ended(JobStatus.FAILED, details)
-            return False
-        return True
-
     def _over(self, now_s: float) -> None:
         """The cloud is done with the job at hand, whatever became of it here."""
-        if self.entry is None:
+        if self._job.entry is None or not self._job.drop():
             return
-        if self._at_work:
-            if not self._unwanted:
-                _log.warning("job %s is no longer wanted", self.entry.job_id)
-            self._unwanted = True
-            self._hand.end(Ending.CANCELED)
-            return
-        self._journal.remove(self.entry)
-        self.entry, self._version, self.progress = None, None, {}
-        self._unwanted = self._plain = False
+        self._version, self._plain, self._untold = None, False, False
         self._update.close()
         if not self._get.is_open:
             self._get.due_s = now_s
@@ -322,16 +212,21 @@ class Conversation:
 
     def _update_soon(self, now_s: float) -> None:
         """Tell what there is to tell, as soon as may be."""
-        if self.entry is None or self._version is None or self._update.is_open or self._unwanted:
+        if (
+            self._job.entry is None
+            or self._version is None
+            or self._update.is_open
+            or self._job.is_unwanted
+        ):
             return
-        if self.entry.step is not Step.RUNNING:
+        if self._job.entry.step is not Step.RUNNING:
             self._update.due_s = now_s
         elif self._untold:
             soonest_s = now_s if self._told_s is None else self._told_s + TELL_EVERY_S
             self._update.due_s = max(now_s, soonest_s)
 
     def _tell(self, now_s: float) -> None:
-        entry = self.entry
+        entry = self._job.entry
         if entry is None or self._version is None:
             self._update.close()
             return
@@ -343,7 +238,7 @@ class Conversation:
             "executionNumber": entry.execution_number,
             "includeJobExecutionState": True,
         }
-        details = entry.details if entry.step is Step.ENDED else self.progress
+        details = entry.details if entry.step is Step.ENDED else self._job.progress
         if details and not self._plain:
             request["statusDetails"] = dict(details)
         if self._update.say(self._topics.update(entry.job_id), request, now_s):
@@ -353,20 +248,20 @@ class Conversation:
 
     def _updated(self, document: Json, now_s: float) -> None:
         self._update.close()
-        state, entry = read_state(document.get("executionState")), self.entry
+        state, entry = read_state(document.get("executionState")), self._job.entry
         if entry is None or self._version is None:
             return
         self._version = state.version if state else self._version + 1
         self._plain = False
         if entry.step is self._telling is Step.CLAIMING:
-            self._claimed()
+            self._job.claimed()
         elif entry.step is self._telling is Step.ENDED:
             self._over(now_s)
         self._update_soon(now_s)
 
     def _not_updated(self, document: Json, now_s: float) -> None:
         code, state = document.get("code"), read_state(document.get("executionState"))
-        entry = self.entry
+        entry = self._job.entry
         self._update.close(refused=True)
         if entry is None:
             return
@@ -377,7 +272,7 @@ class Conversation:
         elif code == "VersionMismatch" and state is not None:
             self._version = state.version
             if entry.step is Step.CLAIMING and state.status is JobStatus.IN_PROGRESS:
-                self._claimed()  # the answer to the claim was lost
+                self._job.claimed()  # the answer to the claim was lost
             self._untold = True
             self._update_soon(now_s)
         elif code in _MALFORMED and not self._plain:
@@ -393,7 +288,3 @@ class Conversation:
         if what != self._complaint:
             _log.warning("%s", what)
         self._complaint = what
-
-
-def _because(reason: str) -> dict[str, str]:
-    return {"reason": reason}

@@ -15,6 +15,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, Final
 
 from agent.host import new_run_id
+from agent.jobs.at_hand import JobAtHand
 from agent.jobs.conversation import Conversation
 from agent.jobs.journal import Journal, Step
 from agent.jobs.table import Table
@@ -62,25 +63,24 @@ class JobsLink:
         self._journal = Journal(state_dir)
         self._worker = Worker(
             self._journal,
-            finished=lambda entry, result: self._inbox.put(
-                lambda now_s: self._conversation.finished(entry, result, now_s)
+            returned=lambda entry, result: self._inbox.put(
+                lambda now_s: self._conversation.returned(entry, result, now_s)
             ),
             told=lambda details: self._inbox.put(
                 lambda now_s: self._conversation.told(details, now_s)
             ),
         )
+        self._job = JobAtHand(journal=self._journal, table=table, hand=self._worker)
         self._conversation = Conversation(
             topics=topics,
-            journal=self._journal,
-            table=table,
-            hand=self._worker,
+            job=self._job,
             send=channel.send,
             restart=restart,
             new_token=new_run_id,
             now_s=clock.monotonic_s(),
         )
         self._channel = channel
-        self._inbox.put(lambda _: self._conversation.begin())
+        self._inbox.put(lambda _: self._job.begin())
         self._thread = threading.Thread(target=self._run, name="jobs", daemon=True)
 
     def start(self) -> None:
@@ -96,7 +96,7 @@ class JobsLink:
 
     def account(self) -> dict[str, Any]:
         """For the agent's account; from any thread."""
-        entry, progress = self._conversation.entry, self._conversation.progress
+        entry, progress = self._job.entry, self._job.progress
         current = None
         if entry is not None:
             ended = entry.step is Step.ENDED

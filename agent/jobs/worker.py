@@ -22,7 +22,7 @@ _STOP_S: Final = 3.0
 
 _log = logging.getLogger("agent.jobs")
 
-Finished = Callable[[Entry, Outcome | Unfinished], None]
+Returned = Callable[[Entry, Outcome | Unfinished], None]
 Told = Callable[[dict[str, str]], None]
 
 
@@ -81,9 +81,9 @@ class RunningJob:
 class Worker:
     """``begin`` when none is at work; the callbacks come from the operation's thread."""
 
-    def __init__(self, journal: Journal, *, finished: Finished, told: Told) -> None:
+    def __init__(self, journal: Journal, *, returned: Returned, told: Told) -> None:
         self._journal = journal
-        self._finished = finished
+        self._returned = returned
         self._told = told
         self._job: RunningJob | None = None
         self._thread: threading.Thread | None = None
@@ -114,4 +114,4 @@ class Worker:
             _log.exception("job %s failed", job.job_id)
             result = failure(str(error) or type(error).__name__)
         self._job = None
-        self._finished(job.entry, result)
+        self._returned(job.entry, result)

@@ -103,7 +103,7 @@ def test_a_job_cancelled_between_question_and_claim_is_not_begun(pair):
     pair.cloud.cancel("job-1")
     pair.run()
     assert pair.begun == []
-    assert pair.talk.entry is None
+    assert pair.job.entry is None
     assert pair.journal.load() is None
 
 
@@ -228,7 +228,7 @@ def test_an_answer_that_is_no_execution_begins_nothing(pair, execution):
     question = VAN.get_job(NEXT)
     token = pair.said_on(question)[-1]["clientToken"]
     pair.hear(f"{question}/accepted", {"clientToken": token, "execution": execution})
-    assert pair.talk.entry is None
+    assert pair.job.entry is None
     assert pair.journal.load() is None
 
 
@@ -239,7 +239,7 @@ def test_any_other_message_is_ignored(pair, payload):
     pair.connect()
     for topic in (VAN.notify_next, f"{VAN.get_job(NEXT)}/accepted", "elsewhere"):
         pair.hear(topic, payload)
-    assert pair.talk.entry is None
+    assert pair.job.entry is None
 
 
 def test_what_is_begun_and_has_no_journal_fails_cleanly_and_is_not_begun_again(pair):
@@ -363,7 +363,7 @@ def test_an_end_that_the_service_cannot_read_is_told_plainly_and_then_left(pair,
     pair.run(60)
     ends = [one for one in pair.said_on(VAN.update("job-1")) if one["status"] == "SUCCEEDED"]
     assert ["statusDetails" in one for one in ends] == [True, False]
-    assert pair.talk.entry is None
+    assert pair.job.entry is None
 
 
 def test_a_job_deleted_in_the_cloud_is_forgotten(pair):
@@ -373,7 +373,7 @@ def test_a_job_deleted_in_the_cloud_is_forgotten(pair):
     pair.finish()
     pair.broken = rejection("ResourceNotFound")
     pair.connect()
-    assert pair.talk.entry is None
+    assert pair.job.entry is None
     pair.broken = None
     pair.run(120)
     assert pair.journal.load() is None
@@ -429,7 +429,7 @@ class Mishaps:
 
     def work(self):
         self.pair.lossy = self.chance.random() < 0.2
-        if self.pair.talk._at_work:
+        if self.pair.job.is_at_work:
             self.pair.finish(success(n="1"))
         self.pair.run(self.chance.choice([1, 40, 400]))
 
@@ -445,7 +445,7 @@ def test_whatever_fails_when_each_job_is_begun_once_and_ends(tmp_path, seed):
         pair.disconnect()
         pair.connect()
         pair.run(120)
-        if pair.talk._at_work:
+        if pair.job.is_at_work:
             pair.finish(success(n="1"))
     for n in range(mishaps.made):
         job_id = f"job-{n}"

@@ -45,7 +45,7 @@ class Scene:
         self.operation = RotateOperation(self.rotation, lambda: self.goes_on)
         self.results, self.done = [], threading.Event()
         self.journal = Journal(folder)
-        self.worker = Worker(self.journal, finished=self._finished, told=lambda _: None)
+        self.worker = Worker(self.journal, returned=self._finished, told=lambda _: None)
 
     def begin(self, resumes=0, **state):
         entry = Entry("job-1", 1, "rotate", step=Step.RUNNING, state=state, resumes=resumes)

@@ -1,7 +1,8 @@
-"""The agent in a process that dies, as by a power cut, at a chosen write of the jobs' journal.
+"""The agent in a process that dies, as by a power cut, at a chosen write of a job.
 
 ``python -m tests.fakes.cut_agent before|after STEP MARK --config FILE``: killed right before
-or after the journal is written with that step, once; ``MARK`` is the file that remembers it.
+or after the journal is written with that step, or the layer over the config file with
+``trial``, ``begun``, ``proven`` or ``rolled back``; once: ``MARK`` is the file that remembers.
 """
 
 import os
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from agent.cli import cli
 from agent.jobs.journal import Journal
+from agent.layer import record as records
 
 
 def main():
@@ -33,8 +35,22 @@ def main():
         remove(journal, entry)
         cut("after", "removed")
 
-    Journal.save, Journal.remove = cut_save, cut_remove
+    save_layer = records.save
+
+    def cut_save_layer(folder, record):
+        cut("before", moment_of(record))
+        save_layer(folder, record)
+        cut("after", moment_of(record))
+
+    Journal.save, Journal.remove, records.save = cut_save, cut_remove, cut_save_layer
     cli(["run", *sys.argv[4:]], prog_name="milepost-agent")
+
+
+def moment_of(record):
+    """Which write of the layer this is."""
+    if record.trial is not None:
+        return "begun" if record.starts else "trial"
+    return "rolled back" if record.failed_job else "proven"
 
 
 if __name__ == "__main__":

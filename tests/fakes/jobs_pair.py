@@ -4,6 +4,7 @@ import itertools
 import json
 from collections import deque
 
+from agent.jobs.at_hand import JobAtHand
 from agent.jobs.conversation import Conversation
 from agent.jobs.journal import Journal
 from agent.jobs.operation import JobRefusedError, failure, success
@@ -61,17 +62,17 @@ class JobsPair:
         self._underway.clear()
         self.journal = Journal(self.folder)
         operations = {name: Named() for name in ("restart", "update", "rotate")}
+        table = Table(operations, self.allowed)
+        self.job = JobAtHand(journal=self.journal, table=table, hand=self)
         self.talk = Conversation(
             topics=VAN,
-            journal=self.journal,
-            table=Table(operations, self.allowed),
-            hand=self,
+            job=self.job,
             send=self._send,
             restart=self._count_restart,
             new_token=lambda: next(self._tokens),
             now_s=self.now_s,
         )
-        self.talk.begin()
+        self.job.begin()
 
     def connect(self):
         self.online = True
@@ -95,7 +96,7 @@ class JobsPair:
 
     def finish(self, result=None):
         """The operation at work returns."""
-        self.talk.finished(self._at_work, result or success(), self.now_s)
+        self.talk.returned(self._at_work, result or success(), self.now_s)
         self.run()
 
     def fail(self, reason):

@@ -120,9 +120,9 @@ class JobsScene:
     def execution(self, job_id):
         return json.loads(self.jobs("describe", job_id, "--json"))["executions"][0]
 
-    def wait_for(self, job_id, *statuses):
+    def wait_for(self, job_id, *statuses, deadline_s=90):
         def reached():
             execution = self.execution(job_id)
             return execution if execution["status"] in statuses else None
 
-        return wait_until(reached, f"{job_id} to be {statuses}", 90)
+        return wait_until(reached, f"{job_id} to be {statuses}", deadline_s)

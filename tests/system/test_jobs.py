@@ -16,7 +16,9 @@ from tests.fakes.supervised_agent import JobsScene, SupervisedAgent
 pytestmark = pytest.mark.timeout(240)
 
 CUTS = [("before", "running"), ("after", "running"), ("before", "ended")]
+LAYER_CUTS = [("after", "trial"), ("before", "proven")]
 if os.environ.get("MILEPOST_FULL") == "1":
+    LAYER_CUTS = [(when, at) for when in ("before", "after") for at in ("trial", "begun", "proven")]
     CUTS = [
         (when, step)
         for when in ("before", "after")
@@ -117,6 +119,30 @@ def test_settings_from_afar_are_proven_over_a_power_cut_and_can_be_taken_back(sc
     scene.create("job-2", "apply-config", {"settings": {}})
     scene.wait_for("job-2", "SUCCEEDED")
     wait_until(lambda: scene.agent.account()["sample_interval_s"] == 0.5, "the file's rate")
+
+
+@pytest.mark.parametrize(("when", "moment"), LAYER_CUTS)
+def test_settings_are_proven_all_the_same_when_the_power_goes(scene, when, moment):
+    scene.agent.cut(when, moment)
+    scene.create("job-1", "apply-config", {"settings": {"sampling": {"normal": {"interval_s": 1}}}})
+    scene.agent.start()
+    assert scene.wait_for("job-1", "SUCCEEDED")
+    assert scene.agent.exits.count(-signal.SIGKILL) == 1
+    assert layer_of(scene)["settings"] == {"sampling": {"normal": {"interval_s": 1}}}
+    assert not layer_of(scene)["on_trial"]
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.skipif(os.environ.get("MILEPOST_FULL") != "1", reason="two minutes; MILEPOST_FULL=1")
+def test_settings_are_rolled_back_all_the_same_when_the_power_goes(scene, when):
+    scene.agent.cut(when, "rolled back")
+    nowhere = {"settings": {"broker": {"port": 1}}, "confirm_within_s": 30}
+    scene.create("job-1", "apply-config", nowhere)
+    scene.agent.start()
+    execution = scene.wait_for("job-1", "FAILED", deadline_s=200)
+    assert execution["details"]["settings"] == "rolled back"
+    assert scene.agent.exits.count(-signal.SIGKILL) == 1
+    assert layer_of(scene) is None
 
 
 def test_settings_that_cut_the_vehicle_off_are_rolled_back_by_itself(scene):

@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 from agent.jobs.apply_config import ApplyConfigOperation
+from agent.jobs.at_hand import JobAtHand
 from agent.jobs.conversation import Conversation
 from agent.jobs.journal import Journal, Step
 from agent.jobs.operation import success
@@ -130,17 +131,16 @@ def judge(data: bytes) -> None:
         sent.append((topic, payload))
         return True
 
+    job = JobAtHand(journal=journal, table=Table(operations, operations), hand=hand)
     talk = Conversation(
         topics=TOPICS,
-        journal=journal,
-        table=Table(operations, operations),
-        hand=hand,
+        job=job,
         send=send,
         restart=lambda: None,
         new_token=lambda: next(tokens),
         now_s=0.0,
     )
-    talk.begin()
+    job.begin()
     talk.connected(0.0)
     talk.step(0.0)
     for number, line in enumerate(data.split(b"\n")[:20], 1):
@@ -149,13 +149,13 @@ def judge(data: bytes) -> None:
             talk.received(topic, line[1:], 60.0 * number)
         elif hand.entry is not None:
             entry, hand.entry = hand.entry, None
-            talk.finished(entry, success(), 60.0 * number)
+            talk.returned(entry, success(), 60.0 * number)
         talk.step(60.0 * number)
         kept = journal.load()
         if hand.entry is not None:
             assert kept is not None
             assert kept.step is Step.RUNNING, "at work, and the journal does not say so"
-        assert (kept is None) == (talk.entry is None)
+        assert (kept is None) == (job.entry is None)
     for topic, payload in sent:
         parse_request(payload, is_update=topic.endswith("/update"))
     assert len(sent) <= 60

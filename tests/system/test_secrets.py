@@ -255,12 +255,19 @@ parameters = {{ SerialNumber = "S1" }}
             wait_until(lambda: "van-1 connected" in cloud.log.read_text(), "the vehicle", 60)
             listed = milepost_cloud("fleet", "describe", "van-1", "--json", *data)
             keep("describe", listed)
+            bundle = folder / "bundle.tar.gz"
+            keep("diagnostics", agent("diagnostics", "--with-samples", "--out", str(bundle)))
         finally:
             running.send_signal(signal.SIGTERM)
             assert running.wait(60) == 0
         cloud.stop()
         (logs / "cloud").write_bytes(cloud.log.read_bytes())
     return logs, folder / "state"
+
+
+@pytest.fixture
+def bundle(run):
+    return run[1].parent / "bundle.tar.gz"
 
 
 def keys_below(folder):
@@ -288,3 +295,24 @@ def test_a_key_in_such_a_log_is_found(run, tmp_path):
     copy = tmp_path / "agent"
     copy.write_bytes((logs / "agent").read_bytes() + b"sent " + repr(key.read_bytes()).encode())
     assert [finding.kind for finding in scanner.scan(copy)] == ["private key (PEM)"]
+
+
+def test_there_is_none_in_the_diagnostic_bundle(run, bundle):
+    _, state = run
+    assert list(scanner.scan(bundle)) == []
+    with tarfile.open(bundle) as packed:
+        contents = [packed.extractfile(one).read() for one in packed if one.isfile()]
+    assert len(contents) > 3
+    for line in keys_below(state) | keys_below(state.parent / "claim"):
+        assert not any(line in content for content in contents)
+
+
+def test_a_key_in_such_a_bundle_is_found(run, bundle, tmp_path):
+    _, state = run
+    spoilt = tmp_path / "bundle.tar.gz"
+    with tarfile.open(bundle) as packed, tarfile.open(spoilt, "w:gz") as copy:
+        for one in packed:
+            copy.addfile(one, packed.extractfile(one) if one.isfile() else None)
+        copy.add(next(state.rglob("key.pem")), "state/identity/key.pem")
+    (finding,) = scanner.scan(spoilt)
+    assert finding.place.endswith("state/identity/key.pem")

@@ -22,8 +22,8 @@ from agent.errors import StateError
 from tests.conftest import ROOT
 from tests.fakes.pki import Pki
 
-JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dBjftJeZ4CVP-mB92K27uhbUJU1p1r"
-AWS_SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
+JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dBjftJeZ4CVP-mB92K27uhbUJU1p1r"  # not a secret: made up
+AWS_SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"  # not a secret: of the documentation
 TEXTS = {
     "a password": ("wifi password: hunter2-lamp", "hunter2-lamp"),
     "a password in JSON": ('{"password": "hunter2 lamp"}', "hunter2 lamp"),
@@ -188,7 +188,10 @@ def read_bundle(file):
 
 def test_of_secrets_planted_everywhere_none_is_in_the_bundle(board, key_pem):
     folder, planted = board
-    account = {"faults": [{"reason": "https://u:planted-account-3@host"}], "key": key_pem}
+    account = {
+        "faults": [{"reason": "https://u:planted-account-3@host"}],
+        "key": key_pem,
+    }  # not a secret: made up
     log = f"joined depot with planted-wifi-5\npassword=planted-log-4\n{key_pem}\n"
     log += f"cannot read {folder}/identity/hidden-place/key.pem; planted-environment-6 said\n"
     log += "\n".join(base64.b64encode(one.encode()).decode() for one in pieces_of(key_pem))
@@ -275,7 +278,7 @@ def test_the_command_lists_what_is_in_the_file(board):
         text=True,
         timeout=90,
         check=False,
-        env={**os.environ, "MY_SECRET": "planted-environment-6"},
+        env={**os.environ, "MY_SECRET": "planted-environment-6"},  # not a secret: made up
     )
     assert done.returncode == 0, done.stderr
     for part in PARTS:

@@ -265,14 +265,14 @@ def running_cloud(data_dir, *arguments):
             cloud.kill()
 
 
-def milepost_cloud(*arguments):
+def milepost_cloud(*arguments, timeout_s=60):
     """Run a command of ``milepost-cloud`` to its end."""
     return subprocess.run(
         [sys.executable, "-m", "cloud", *map(str, arguments)],
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=timeout_s,
         check=False,
     )
 

@@ -24,6 +24,8 @@ def checked(function, subject, say):
         raise
     except (AssertionError, RigError) as error:
         made = check(str(error) or repr(error), held=False)
+    except Exception as error:  # noqa: BLE001  the others are tried all the same
+        made = check(repr(error), held=False)
     say(f"{'held' if made.held else 'BROKEN'}: {made.promise}: {made.told}")
     return made
 

@@ -1,56 +1,35 @@
-"""The depot: a bare board on the bench, and the real one-machine cloud that it shall join."""
+"""The depot: a bare board on the bench, and the cloud that it shall join."""
 
 import base64
-import contextlib
 import json
 import random
 import time
 
-from cloud.cli.fleet.common import fleet_control
-from tests.fakes.one_machine import CloudProcess, milepost_cloud
 from tests.rigs.board.errors import RigError
 from tests.rigs.board.ledger import Witness
 from tests.rigs.board.machine import Machine
-
-VEHICLE = "van-17"
-HOST = "10.0.2.2"
-"""This machine's loopback, as the guest sees it."""
+from tests.rigs.board.office import Office
 
 STATE, CONFIG = "/var/lib/milepost", "/etc/milepost/agent.toml"
 _POLL_S = 0.5
 
 
-class Depot:
-    """Board, cloud, and what the installer carries between them; a context manager."""
+class Depot(Office):
+    """The office with a board on the bench; a context manager."""
 
     def __init__(self, image, folder, *, accel, seed, say):
+        super().__init__(folder)
         self.say = say
-        self.folder = folder
-        self.data_dir = folder / "cloud"
+        self.packages = image.packages
         self.witness = Witness()
         self.figures = {}
-        self._parts = contextlib.ExitStack()
-        with contextlib.ExitStack() as parts:
-            self.cloud = CloudProcess(self.data_dir, "--name", HOST)
-            parts.callback(self._end_cloud)
-            self.machine = Machine(
-                image,
-                folder,
-                accel=accel,
-                random=random.Random(seed),
-                on_witness=self.witness.take,
-            )
-            parts.callback(self.machine.close)
-            self.cloud.wait_ready()
-            self._parts = parts.pop_all()
-
-    def __enter__(self):
-        return self
+        self.machine = Machine(
+            image, folder, accel=accel, random=random.Random(seed), on_witness=self.witness.take
+        )
 
     def __exit__(self, *exception):
-        self._parts.close()
-
-    # the board
+        self.machine.close()
+        super().__exit__(*exception)
 
     def boot(self):
         """Switch the board on and wait until it takes commands."""
@@ -122,28 +101,3 @@ class Depot:
             return pid if pid not in {"0", not_pid} else None
 
         return self.until("the agent running", seen, timeout_s=400.0)
-
-    # the cloud
-
-    def operator(self, *words):
-        """``milepost-cloud`` with this cloud's data; what it printed."""
-        done = milepost_cloud(*words, "--data", self.data_dir)
-        if done.returncode != 0:
-            raise RigError(f"milepost-cloud {' '.join(map(str, words))}: {done.stderr}")
-        return done.stdout
-
-    def certificates(self):
-        """Of the vehicle, the latest first; none while it is not in the fleet."""
-        with fleet_control(self.data_dir) as fleet:
-            vehicles = {one.vehicle_id: one for one in fleet.vehicles()}
-        return list(vehicles[VEHICLE].certificates) if VEHICLE in vehicles else []
-
-    def stored(self):
-        """What the cloud has stored of the vehicle, as ``milepost-cloud report`` tells it."""
-        report = json.loads(self.operator("report", "--json"))
-        found = [one for one in report["vehicles"] if one["vehicle_id"] == VEHICLE]
-        return found[0] if found else {"samples_stored": 0, "runs": {}, "missing": {}}
-
-    def _end_cloud(self):
-        if self.cloud.process.poll() is None:
-            self.cloud.stop()

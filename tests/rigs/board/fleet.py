@@ -7,18 +7,24 @@ reboot. Each check is a promise; those that follow need what those before have m
 
 import json
 import re
+import shutil
 import time
 from dataclasses import asdict
 
+from tests.fakes.one_machine import milepost_cloud
 from tests.rigs.board import recipe
 from tests.rigs.board.checks import checked, memory_mb_of, no_time_for
-from tests.rigs.board.depot import CONFIG, HOST, STATE, VEHICLE
+from tests.rigs.board.depot import CONFIG, STATE
+from tests.rigs.board.office import VEHICLE
 
 CHECK_S = 60.0
 """What a check is given at least before the time bound."""
 
 CPU_S = 30.0
 """How long the agent's processor time is measured."""
+
+UPDATE_S = 1200
+"""For a job to end that installs a package on an emulated processor."""
 
 UNITS = ("milepost-agent.service", "milepost-provision.service", "milepost-rotate.timer")
 _EXPOSURE = re.compile(r"exposure level for \S+: ([0-9.]+)")
@@ -58,7 +64,7 @@ def prepares(depot):
     """One image serves the fleet: its config names no vehicle and no certificate."""
     depot.operator("fleet", "claim", "create", "--out", depot.folder / "claim")
     config = (recipe.GUEST / "agent-fleet.toml").read_text()
-    config = config.replace("{port}", str(depot.cloud.port)).replace("{host}", HOST)
+    config = config.replace("{port}", str(depot.cloud.port))
     claim = depot.folder / "claim"
     depot.put(CONFIG, config.encode(), 0o644)
     depot.put("/etc/milepost/ca.pem", (claim / "ca.pem").read_bytes(), 0o644)
@@ -81,7 +87,7 @@ def joins(depot):
         lambda: min((run.first_acknowledged_s or 0.0 for run in runs), default=0.0),
     )
     (certificate,) = depot.certificates()
-    assert certificate.status == "ACTIVE", certificate
+    assert certificate["status"] == "ACTIVE", certificate
     return (
         f"first sample acknowledged {depot.figures['first_acknowledged_s']:.0f} s after the "
         "kernel's start"
@@ -157,41 +163,50 @@ def survives_a_hang(depot):
 
 
 def upgrades(depot):
-    """An upgrade keeps config and state and restarts the agent as the newer version."""
+    """An update job brings the newer version; config and state are kept, samples go on."""
     pid = depot.until_running()
     kept = _kept(depot)
-    depot.run("dpkg", "--install", f"/{recipe.SHELF}/{recipe.NEWER_DEB}", timeout_s=600.0)
+    runs = set(depot.stored()["runs"])
+    keys, package = depot.folder / "release", depot.folder / recipe.NEWER_DEB
+    shutil.copy(depot.packages / recipe.NEWER_DEB, package)
+    milepost_cloud("release", "keygen", "--out", keys)
+    depot.put("/etc/milepost/release-keys/fleet.pem", (keys / "public.pem").read_bytes(), 0o644)
+    signed = milepost_cloud("release", "sign", package, "--key", keys / "private.pem")
+    assert signed.returncode == 0, signed.stderr
+    began_s = time.monotonic()
+    depot.operator("jobs", "update", "--deb", package, VEHICLE, "--wait", UPDATE_S)
+    took_s = time.monotonic() - began_s
     depot.until_running(not_pid=pid)
     assert _kept(depot) == kept
     assert depot.run("milepost-agent", "--version").split()[-1] == recipe.VERSIONS[1]
-    before = depot.stored()["runs"]
-    depot.until("samples of the newer version", lambda: set(depot.stored()["runs"]) >= set(before))
-    return f"from {recipe.VERSIONS[0]} to {recipe.VERSIONS[1]}"
+    depot.until("samples of the new run", lambda: set(depot.stored()["runs"]) - runs)
+    depot.figures["update_s"] = round(took_s)
+    return f"{recipe.VERSIONS[0]} to {recipe.VERSIONS[1]}, signed, in {took_s:.0f} s"
 
 
 def rotates(depot):
     """A rotation ends with a new certificate ACTIVE and the old one INACTIVE."""
-    (old,) = [one for one in depot.certificates() if one.status == "ACTIVE"]
-    said = depot.run("milepost-agent", "rotate", timeout_s=300.0)
+    (old,) = [one for one in depot.certificates() if one["status"] == "ACTIVE"]
+    depot.run("milepost-agent", "rotate", "--wait", timeout_s=900.0)
 
     def settled():
-        found = {one.certificate_id: one.status for one in depot.certificates()}
-        return found if found.get(old.certificate_id) == "INACTIVE" else None
+        found = {one["certificate_id"]: one["status"] for one in depot.certificates()}
+        return found if found.get(old["certificate_id"]) == "INACTIVE" else None
 
     found = depot.until("the old certificate INACTIVE", settled)
     assert sorted(found.values()) == ["ACTIVE", "INACTIVE"], found
-    return said.strip().splitlines()[-1]
+    return f"{old['certificate_id'][:12]} is INACTIVE"
 
 
 def stays(depot):
     """After a reboot it is still the same vehicle, with no second registration."""
-    certificates = [one.certificate_id for one in depot.certificates()]
+    certificates = [one["certificate_id"] for one in depot.certificates()]
     runs = set(depot.stored()["runs"])
     depot.power_off()
     depot.boot()
     depot.until_running()
     depot.until("samples of a new run", lambda: set(depot.stored()["runs"]) - runs)
-    assert [one.certificate_id for one in depot.certificates()] == certificates
+    assert [one["certificate_id"] for one in depot.certificates()] == certificates
     assert depot.shows("milepost-provision", "ConditionResult") == "no"
     return "samples of a new run, the same certificate"
 

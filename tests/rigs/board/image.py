@@ -46,6 +46,8 @@ class Image:
     """A disk image, and what QEMU boots it with."""
 
     folder: Path
+    packages: Path
+    """The folder with the agent's packages."""
 
     @property
     def disk(self):
@@ -86,14 +88,14 @@ def build(say, *, installed=True):
     folder = CACHE / f"image-{recipe.image_digest(packages.name, installed=installed)}"
     if folder.is_dir():
         os.utime(folder)
-        return Image(folder)
+        return Image(folder, packages)
     base = _base(say)
     say("installing the agent's package, making the image" if installed else "making the image")
-    with _workspace() as work:
+    with workspace() as work:
         made = work / "image"
         made.mkdir()
         tree = work / "tree"
-        _run("cp", "-a", "--reflink=auto", base, tree)
+        execute("cp", "-a", "--reflink=auto", base, tree)
         _furnish(tree, recipe.FILES, recipe.TEXTS)
         (tree / "opt/rig/drive.candump").write_text(recipe.drive_candump())
         shelf = tree / recipe.SHELF
@@ -112,10 +114,10 @@ def build(say, *, installed=True):
             (found,) = (tree / "boot").glob(pattern)
             found.replace(made / name)
         (made / "agent-ids.json").write_text(json.dumps(_agent_ids(tree)))
-        _run("mke2fs", "-q", "-t", "ext4", "-d", tree, made / "disk.img", recipe.DISK_SIZE)
-        _into_place(made, folder)
+        execute("mke2fs", "-q", "-t", "ext4", "-d", tree, made / "disk.img", recipe.DISK_SIZE)
+        into_place(made, folder)
     _prune()
-    return Image(folder)
+    return Image(folder, packages)
 
 
 def _packages(say):
@@ -123,13 +125,13 @@ def _packages(say):
     folder = CACHE / f"packages-{recipe.sources_digest()}"
     if not folder.is_dir():
         say("building the Debian package (under a minute)")
-        with _workspace() as work:
+        with workspace() as work:
             made = work / "packages"
             try:
                 deb.build(PLATFORMS[recipe.ARCHITECTURE], recipe.VERSIONS, made, epoch_s=_EPOCH_S)
             except PackageError as error:
                 raise RigError(str(error)) from error
-            _into_place(made, folder)
+            into_place(made, folder)
     os.utime(folder)
     return folder
 
@@ -139,11 +141,11 @@ def _base(say):
     if folder.is_dir():
         return folder
     say("making a bare Debian guest with debootstrap (once; about two minutes)")
-    with _workspace() as work:
+    with workspace() as work:
         tree = work / "base"
-        _run(
+        execute(
             *("debootstrap", "--variant=minbase", f"--include={','.join(recipe.PACKAGES)}"),
-            *(recipe.SUITE, tree, _mirror()),
+            *(recipe.SUITE, tree, mirror()),
         )
         tools = tree / "etc/initramfs-tools"
         settings = (tools / "initramfs.conf").read_text()
@@ -152,7 +154,7 @@ def _base(say):
         _chroot(tree, "update-initramfs", "-u")
         for name in (*_DROPPED, "var/cache/apt/archives", "var/lib/apt/lists"):
             shutil.rmtree(tree / name, ignore_errors=True)
-        _into_place(tree, folder)
+        into_place(tree, folder)
     return folder
 
 
@@ -174,7 +176,7 @@ def _agent_ids(tree):
     return [int(number) for entry in entries for number in entry[2:4]]
 
 
-def _mirror():
+def mirror():
     """Where this machine's own apt gets the suite from; debootstrap's own choice if unclear."""
     done = subprocess.run(
         [
@@ -193,14 +195,14 @@ def _mirror():
 
 
 @contextlib.contextmanager
-def _workspace():
+def workspace():
     """A folder beside the cache's, so that what is complete can be renamed into it."""
     CACHE.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="making-", dir=CACHE) as work:
         yield Path(work)
 
 
-def _into_place(made, folder):
+def into_place(made, folder):
     try:
         made.rename(folder)
     except OSError:
@@ -216,10 +218,10 @@ def _prune():
 
 
 def _chroot(tree, *command):
-    _run("chroot", tree, *command, env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"})
+    execute("chroot", tree, *command, env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"})
 
 
-def _run(*command, env=None):
+def execute(*command, env=None):
     """Run to the end; its output only if it fails."""
     words = [str(word) for word in command if word != ""]
     done = subprocess.run(

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import click
 
-from tests.rigs.board import can, clock, fleet, network, power
+from tests.rigs.board import can, clock, fleet, network, power, userland
 from tests.rigs.board import image as images
 from tests.rigs.board.bench import Bench
 from tests.rigs.board.depot import Depot
@@ -150,6 +150,28 @@ def fleet_command(**options):
     )
 
 
+@rig.command("userland")
+@click.option("--arch", type=click.Choice(sorted(userland.EMULATORS)), required=True)
+@click.option("--deadline", "deadline_s", default=3600, show_default=True, help="Seconds.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the report.")
+@click.option("--keep", type=click.Path(path_type=Path), help="Keep the logs in this folder.")
+def userland_command(*, arch, deadline_s, json_file, keep):
+    """The package of another architecture: install, claim, samples, purge; no kernel of its own."""
+    made = _had(lambda: userland.build(arch, _say))
+    _on_signals(deadline_s)
+    with tempfile.TemporaryDirectory(prefix="rig-") as temporary:
+        folder = keep or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with userland.Board(made, folder, say=_say) as board:
+                report = userland.run(board)
+        except RigError as error:
+            _fail(str(error))
+        finally:
+            signal.alarm(0)
+    _tell(report, fleet.words, json_file)
+
+
 @rig.command("run")
 @click.argument("command", nargs=-1, required=True)
 def run_command(command):
@@ -198,6 +220,10 @@ def _perform(
             _fail(str(error))
         finally:
             signal.alarm(0)
+    _tell(report, words, json_file)
+
+
+def _tell(report, words, json_file):
     if json_file:
         json_file.write_text(json.dumps(report, indent=2) + "\n")
     for line in words(report):
@@ -205,14 +231,20 @@ def _perform(
     for fault in report["faults"]:
         click.echo(f"FAULT: {fault}")
     if report["faults"]:
-        click.echo(f"repeat it with --seed {seed}; --keep FOLDER keeps the guest's log", err=True)
+        again = f"--seed {report['seed']}; " if "seed" in report else ""
+        click.echo(f"to repeat it: {again}--keep FOLDER keeps the logs", err=True)
         sys.exit(1)
     click.echo("every promise was kept; nothing that was owed is missing")
 
 
 def _built(*, installed=True):
+    return _had(lambda: images.build(_say, installed=installed))
+
+
+def _had(build):
+    """What ``build`` makes; where this machine cannot, say so and end."""
     try:
-        return images.build(_say, installed=installed)
+        return build()
     except MissingProgramsError as error:
         required = os.environ.get("MILEPOST_REQUIRE_ALL") == "1"
         click.echo(

@@ -42,7 +42,7 @@ class Made:
 
 def build(architecture, say):
     """Debian and the agent's package of that architecture, from the cache or made now."""
-    needed = ("debootstrap", "proot", EMULATORS[architecture], "dpkg-deb")
+    needed = ("debootstrap", "unshare", "proot", EMULATORS[architecture], "dpkg-deb")
     path = image.PROGRAMS_PATH
     missing = [name for name in needed if shutil.which(name, path=path) is None]
     if os.geteuid() != 0:
@@ -111,7 +111,8 @@ _ENVIRONMENT = {
 
 def _words(tree, architecture, *command):
     return [
-        *(shutil.which("proot"), "-q", EMULATORS[architecture], "-0", "-r", str(tree)),
+        # as root proot lets mounts through: debootstrap's /proc and /sys end with the command
+        *("unshare", "--mount", "proot", "-q", EMULATORS[architecture], "-0", "-r", str(tree)),
         *("-b", "/proc", "-b", "/dev", "-w", "/", *map(str, command)),
     ]
 

@@ -60,7 +60,8 @@ def build(architecture, say):
                 *("debootstrap", "--foreign", "--variant=minbase", f"--arch={architecture}"),
                 *(f"--include={','.join(packages)}", recipe.SUITE, made, image.mirror()),
             )
-            _under(made, architecture, "/bin/sh", "/debootstrap/debootstrap", "--second-stage")
+            second = ("/bin/sh", "/debootstrap/debootstrap", "--second-stage")
+            _under(made, architecture, *second, bound=())
             image.into_place(made, tree)
     return Made(architecture, tree, _package(architecture, say))
 
@@ -80,10 +81,10 @@ def _package(architecture, say):
     return found
 
 
-def _under(tree, architecture, *command, check=True):
-    """Run a program of the tree to its end."""
+def _under(tree, architecture, *command, **options):
+    """Run a program of the tree that must succeed, to its end; its output."""
     done = subprocess.run(
-        _words(tree, architecture, *command),
+        _words(tree, architecture, *command, **options),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -93,10 +94,10 @@ def _under(tree, architecture, *command, check=True):
         timeout=STEP_S * 4,
         env=_ENVIRONMENT,
     )
-    if check and done.returncode != 0:
+    if done.returncode != 0:
         tail = "\n".join(done.stdout.splitlines()[-15:])
         raise RigError(f"on {architecture}, {' '.join(map(str, command))} failed:\n{tail}")
-    return done
+    return done.stdout
 
 
 _ENVIRONMENT = {
@@ -109,11 +110,12 @@ _ENVIRONMENT = {
 }
 
 
-def _words(tree, architecture, *command):
+def _words(tree, architecture, *command, bound=("/proc", "/dev")):
     return [
         # as root proot lets mounts through: debootstrap's /proc and /sys end with the command
         *("unshare", "--mount", "proot", "-q", EMULATORS[architecture], "-0", "-r", str(tree)),
-        *("-b", "/proc", "-b", "/dev", "-w", "/", *map(str, command)),
+        *(word for name in bound for word in ("-b", name)),
+        *("-w", "/", *map(str, command)),
     ]
 
 
@@ -137,7 +139,7 @@ class Board(Office):
 
     def run(self, *command):
         """A program of the board that must succeed; its output."""
-        return _under(self.tree, self.architecture, *command).stdout
+        return _under(self.tree, self.architecture, *command)
 
     def put(self, path, data, mode):
         """A file that the installer copies onto the board."""

@@ -28,6 +28,8 @@ from cloud.serve.switchboard import Switchboard, certificate_id, close_promptly
 from cloud.serve.tls import server_context
 
 MAX_CONNECTIONS: Final = 2_000
+MAX_CLAIM_CONNECTIONS: Final = 200
+"""So that whoever has a claim's key cannot keep the vehicles out."""
 HANDSHAKE_TIMEOUT_S: Final = 10.0
 REGISTRY_CHECK_S: Final = 1.0
 STOP_TIMEOUT_S: Final = 5.0
@@ -133,6 +135,7 @@ class Broker:
             await writer.start_tls(self._context, ssl_handshake_timeout=HANDSHAKE_TIMEOUT_S)
             connection = await self._admit(reader, writer)
             connect = await connection.connect()
+            self._check_claims(connection.principal)
             await asyncio.to_thread(self._registry.connected, connection.principal.certificate_id)
         except (Refused, ProtocolError, StoreError, OSError, EOFError, TimeoutError) as error:
             self._turn_away(writer, peer, error)
@@ -161,6 +164,13 @@ class Broker:
     def _check_room(self) -> None:
         if len(self._tasks) > self._max_connections:
             raise Refused(f"{self._max_connections} connections are open already")
+
+    def _check_claims(self, principal: Principal) -> None:
+        claims = sum(
+            one.principal.kind is PrincipalKind.CLAIM for one in self._connections.values()
+        )
+        if principal.kind is PrincipalKind.CLAIM and claims >= MAX_CLAIM_CONNECTIONS:
+            raise Refused(f"{claims} connections with claim certificates are open already")
 
     async def _admit(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter

@@ -32,6 +32,7 @@ from cloud.serve.packets import (
     decode_publish,
     puback,
     read_packet,
+    with_clean_session,
 )
 from cloud.serve.policy import idle_limit_s, refuse_connect, refuse_publish
 from cloud.serve.switchboard import Switchboard, close_promptly
@@ -111,6 +112,8 @@ class Connection:
         if reason := refuse_connect(self.principal, connect):
             self._writer.write(connack(ConnectRefusal.NOT_AUTHORIZED))
             raise Refused(reason)
+        if self.principal.kind is PrincipalKind.CLAIM:  # else its every client id leaves a session
+            packet = with_clean_session(packet)
         self._forward(packet.encode())
         return connect
 

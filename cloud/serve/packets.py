@@ -15,6 +15,8 @@ MAX_TOPIC_BYTES: Final = 256
 """AWS IoT Core's limit for a topic without its Basic Ingest prefix."""
 MAX_PREFIX_BYTES: Final = 140
 MAX_PAYLOAD_BYTES: Final = 128 * 1024
+_CONNECT_FLAGS_AT: Final = 7
+"""After the protocol's name with its length, and its level."""
 MAX_PACKET_BYTES: Final = MAX_PAYLOAD_BYTES + MAX_TOPIC_BYTES + MAX_PREFIX_BYTES + 8
 
 
@@ -148,6 +150,13 @@ def decode_connect(packet: Packet) -> Connect:
     elif flags & 0x38:
         raise ProtocolError("will flags without a will (3.1.2-11)")
     return Connect(protocol, level, bool(flags & 0x02), keep_alive_s, client_id, will)
+
+
+def with_clean_session(packet: Packet) -> Packet:
+    """The same CONNECT of MQTT 3.1.1, asking for a session that ends with it (3.1.2.4)."""
+    body = bytearray(packet.body)
+    body[_CONNECT_FLAGS_AT] |= 0x02
+    return Packet(packet.first_byte, bytes(body))
 
 
 def decode_publish(packet: Packet) -> Publish:

@@ -12,6 +12,7 @@ from cloud.provisioning import requests
 from cloud.provisioning.allow_list import OPTIONAL, REQUIRED
 from cloud.provisioning.ports import CertificateStatus
 from cloud.provisioning.settlement import GIVEN_UP_AFTER
+from cloud.serve.broker import MAX_CLAIM_CONNECTIONS
 from cloud.serve.device_services import MAX_IN_FLIGHT
 from cloud.stores.sqlite_registry import MAX_UNREGISTERED
 from contract.provisioning import BY_CLAIM, CLAIM_CLIENT_PREFIX, ROTATION, TOKEN_LIFE_S
@@ -38,7 +39,7 @@ def test_the_figures_are_those_in_force():
     assert "valid for 365 days" in TEXT
     assert (MIN_RSA_BITS, MAX_RSA_BITS, MAX_CSR_BYTES) == (2048, 4096, 8192)
     assert len(CURVES) == 3
-    assert (MAX_IN_FLIGHT, MAX_UNREGISTERED) == (10, 1000)
+    assert (MAX_IN_FLIGHT, MAX_UNREGISTERED, MAX_CLAIM_CONNECTIONS) == (10, 1000, 200)
     assert GIVEN_UP_AFTER.total_seconds() == 2 * 3600
     assert TOKEN_LIFE_S == 3600
     for name in (BY_CLAIM, ROTATION, CLAIM_CLIENT_PREFIX, *CertificateStatus):

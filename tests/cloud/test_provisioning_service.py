@@ -494,3 +494,30 @@ def test_a_vehicle_with_a_persistent_session_keeps_it_over_a_rotation(cloud):
         assert van.connect()
         van.publish_acked("status/van-1", "{}")
         wait_until(lambda: van.received, "the subscription of the session before")
+
+
+def test_boards_cannot_keep_the_vehicles_out(cloud, monkeypatch, caplog):
+    monkeypatch.setattr("cloud.serve.broker.MAX_CLAIM_CONNECTIONS", 2)
+    folder, _ = cloud.provisioned()
+    with cloud.board("one") as one, cloud.board("two") as two, cloud.board("three") as three:
+        assert one.connect()
+        assert two.connect()
+        assert not three.connect()
+        assert "claim certificates are open already" in caplog.text
+        with Vehicle(cloud.port, folder, "van-1") as van:
+            assert van.connect()
+
+
+def test_a_claims_session_ends_with_its_connection_whatever_it_asks_for(cloud):
+    folder = cloud.claim_folder()
+    with Vehicle(cloud.port, folder, "claim-1", clean=False) as board:
+        assert board.connect()
+        assert board.subscribe(accepted(CREATE_KEYS)) == [1]
+    with Vehicle(cloud.port, folder, "claim-1", clean=False) as board:
+        assert board.connect()
+        board.publish_acked(CREATE_KEYS, "{}")
+        fine, _ = Asker(board).ask(
+            CREATE_FROM_CSR, {"certificateSigningRequest": csr_of(new_key())}
+        )
+        assert fine
+        assert [one.topic for one in board.received] == [accepted(CREATE_FROM_CSR)]

@@ -17,32 +17,17 @@ from agent.identity import IdentityStore
 from agent.identity.due import Validity, due_at, why_due
 from agent.identity.rotation import Rotation
 from agent.inputs import SourceChanged
-from agent.publisher import PublisherLimits
-from agent.publisher.backoff import BackoffSettings
-from agent.publisher.changeover import ChangeoverLimits
 from contract import decode_batch
-from tests.fakes.delivering_vehicle import RealTime, make_delivery, make_sample
+from tests.fakes.delivering_vehicle import RealTime, make_delivery
 from tests.fakes.mosquitto import Mosquitto, MosquittoSub
 from tests.fakes.pki import Pki
 from tests.fakes.provisioning_peer import rejected, says, silent
+from tests.fakes.rotating_delivery import RotatingDelivery, keep_as_provisioned, until
 from tests.fakes.rotation_peer import ACL, CSR, REGISTER, RotationPeer, for_another_key, issued_by
 
 needs_broker = pytest.mark.needs("mosquitto", "mosquitto_sub")
 TELEMETRY = "telemetry/van-1"
-QUICK = PublisherLimits(
-    changeover=ChangeoverLimits(
-        backoff=BackoffSettings(base_s=0.2, cap_s=0.5, refused_base_s=0.2, refused_cap_s=0.5)
-    )
-)
 EACH = os.environ.get("MILEPOST_POWER_CUTS") == "all"
-OBTAINED = "2026-11-21T18:30:00Z"
-
-
-def until(condition, what, timeout_s=60):
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")
@@ -73,88 +58,14 @@ def state(tmp_path, pki):
     return keep_as_provisioned(tmp_path / "state", pki.vehicle("van-1"))
 
 
-def keep_as_provisioned(folder, own):
-    store = IdentityStore(folder)
-    store.begin("milepost_by_claim", key_pem=own.key_file.read_bytes())
-    store.keep_certificate(
-        own.certificate_file.read_bytes(), certificate_id="c1", token="t", received_at=OBTAINED
-    )
-    store.keep_registration("van-1")
-    store.commit(obtained_at=OBTAINED)
-    return folder
-
-
 @pytest.fixture
 def start(state, broker, pki):
     """A function that makes the vehicle; it runs inside ``with``."""
 
     def make(library=TransportKind.PAHO):
-        return Vehicle(state, broker.port, pki.ca_file, library)
+        return RotatingDelivery(state, broker.port, pki.ca_file, library)
 
     return make
-
-
-class Vehicle:
-    """A delivery with its rotation, and a thread that records a sample every 50 ms."""
-
-    def __init__(self, state_dir, port, ca_file, library, *, run_id="0000000a", clock=None):
-        self.store = IdentityStore(state_dir)
-        current = self.store.current()
-        identity = {
-            "ca_file": ca_file,
-            "certificate_file": current.certificate_file,
-            "key_file": current.key_file,
-        }
-        self.clock, self.run_id = clock or RealTime(), run_id
-        self.delivery = make_delivery(
-            state_dir, port, identity, run_id=run_id, mqtt_library=library, limits=QUICK
-        )
-        self.told, self.ends = [], []
-        self.rotation = Rotation(
-            clock=self.clock,
-            state_dir=state_dir,
-            vehicle_id="van-1",
-            broker=BrokerSettings(host="localhost", port=port, transport=library, **identity),
-            token=None,
-            settings=IdentitySettings(),
-            exchange=self.delivery.exchange,
-            publisher=self.delivery.publisher,
-            tell=self.told.append,
-        )
-        self.rotation.observe(self.ends.append)
-        self.sequence = 0
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._record, daemon=True)
-
-    def __enter__(self):
-        self.delivery.start()
-        self.rotation.start()
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._stopping.set()
-        self._thread.join(10)
-        self.rotation.stop()
-        self.delivery.stop(20)
-
-    def _record(self):
-        while not self._stopping.wait(0.05):
-            self.sequence += 1
-            self.delivery.record_sample(make_sample(self.sequence, self.clock, self.run_id))
-
-    def online(self):
-        until(lambda: self.delivery.publisher.connected, "it does not connect")
-
-    def rotate(self, reason="a test asks"):
-        before = len(self.ends)
-        self.rotation.request(reason)
-        until(lambda: len(self.ends) > before, "the rotation does not end")
-        return self.ends[-1]
-
-    def wait(self):
-        until(lambda: self.ends, "the rotation does not end")
-        return self.ends[-1]
 
 
 def delivered(listener, run_id="0000000a"):
@@ -406,7 +317,7 @@ def test_with_a_certificate_that_has_expired_it_says_that_only_provisioning_help
     monkeypatch.setattr("agent.identity.dialogue._HOPE_S", 2.0)
     own = pki.vehicle("van-1", valid_days=(-9, -2))
     keep_as_provisioned(tmp_path / "state", own)
-    with Vehicle(
+    with RotatingDelivery(
         tmp_path / "state", broker.port, pki.ca_file, TransportKind.PAHO, clock=RealUtc()
     ) as vehicle:
         until(vehicle.rotation.account, "it does not read its identity")

@@ -39,7 +39,7 @@ shutdown_drain_s = 10
 
 
 class RotatingVehicle:
-    """``valid_s`` is the life of its first certificate, which an operator issued."""
+    """``provision`` gives it an identity, ``start`` and ``command`` are the real agent's."""
 
     def __init__(self, folder, cloud, vehicle_id, run_dir, *, port=None, gps_port=1):
         self.folder, self.cloud, self.vehicle_id = folder, cloud, vehicle_id

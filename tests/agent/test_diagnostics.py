@@ -22,7 +22,7 @@ from agent.errors import StateError
 from tests.conftest import ROOT
 from tests.fakes.pki import Pki
 
-JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dBjftJeZ4CVP-mB92K27uhbUJU1p1r"  # not a secret: made up
+JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dBjftJeZ4CVP-mB92K27uhbU"  # not a secret
 AWS_SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"  # not a secret: of the documentation
 TEXTS = {
     "a password": ("wifi password: hunter2-lamp", "hunter2-lamp"),
@@ -188,10 +188,8 @@ def read_bundle(file):
 
 def test_of_secrets_planted_everywhere_none_is_in_the_bundle(board, key_pem):
     folder, planted = board
-    account = {
-        "faults": [{"reason": "https://u:planted-account-3@host"}],
-        "key": key_pem,
-    }  # not a secret: made up
+    url = "https://u:planted-account-3@host"  # not a secret: made up
+    account = {"faults": [{"reason": url}], "key": key_pem}
     log = f"joined depot with planted-wifi-5\npassword=planted-log-4\n{key_pem}\n"
     log += f"cannot read {folder}/identity/hidden-place/key.pem; planted-environment-6 said\n"
     log += "\n".join(base64.b64encode(one.encode()).decode() for one in pieces_of(key_pem))

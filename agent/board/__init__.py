@@ -12,6 +12,7 @@ keeps what stood there before, so that ``board undo`` restores it exactly:
 ``record``          what was done and what stood there before, durable
 ``plan``            targets, places and record -> changes; refuses what a human changed
 ``apply``           carries a plan out, and undoes it; safe against a cut at any moment
+``options``         the command line's options, to what is wanted and back
 ``cli``             the commands
 ==================  ==========================================================================
 """

@@ -2,135 +2,25 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from enum import Enum
-from functools import reduce
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import click
-from click.core import ParameterSource
-from pydantic import ValidationError
 
 from agent.board import apply as carrying
+from agent.board.options import WANTED, checked, given, laid_over, with_options, words
 from agent.board.plan import Change, Places, diff, find_boot, plan, plan_undo
 from agent.board.profile import boards, detected, hats, this_model
 from agent.board.record import Book, Record
 from agent.board.render import REBOOT, notes, overlays, render
-from agent.board.wanted import NO_HAT, Chrony, Gps, Level, Logs, Wanted, parse_rate
+from agent.board.wanted import Chrony, Gps, Wanted
 from agent.cli_common import EXIT_FAILED, fail
 from agent.errors import AgentError, ConfigError, StateError
 from agent.host import boot_id
 
 HERE: Final = Path("/")
-NONE: Final = "none"
-
-
-def _rate(_context: click.Context, _option: click.Parameter, text: str | None) -> int | None:
-    if text is None or text == NONE:
-        return None
-    try:
-        return parse_rate(text)
-    except ConfigError as error:
-        raise click.BadParameter(str(error)) from error
-
-
-def _gpio(_context: click.Context, _option: click.Parameter, text: str | None) -> int | None:
-    if text is None or text == NONE:
-        return None
-    digits = text.upper().removeprefix("GPIO")
-    if not digits.isdigit():
-        raise click.BadParameter(f"{text!r} is no GPIO, e.g. 18 (not the pin's number)")
-    return int(digits)
-
-
-def _choice(kind: type[Enum]) -> click.Choice[str]:
-    return click.Choice([one.value for one in kind])
-
-
-_WANTED: Final = (
-    click.option("--board", help="pi4, pi5, …; this board's own if it is known. See `board list`."),
-    click.option("--hat", help="The CAN HAT, or none. See `board list`."),
-    click.option("--can", multiple=True, help="A further CAN interface (USB adapter); repeatable."),
-    click.option(
-        "--bitrate",
-        metavar="RATE",
-        callback=_rate,
-        help="Of the CAN bus: 250k, 500k, …  [default: 500k]",
-    ),
-    click.option(
-        "--dbitrate",
-        metavar="RATE",
-        callback=_rate,
-        help="CAN FD's data bit rate, e.g. 2M, or none.",
-    ),
-    click.option(
-        "--restart-ms", type=int, help="From bus-off to the next try; 0: never.  [default: 100]"
-    ),
-    click.option("--txqueuelen", type=int, help="Frames that may wait.  [default: 1000]"),
-    click.option(
-        "--listen-only/--no-listen-only",
-        default=None,
-        help="Send nothing, not even an acknowledgement; OBD-II needs it off.",
-    ),
-    click.option(
-        "--oscillator",
-        "oscillator_hz",
-        metavar="RATE",
-        callback=_rate,
-        help="The HAT's crystal, e.g. 8M; else its own.",
-    ),
-    click.option(
-        "--interrupt-gpio",
-        metavar="GPIO|none",
-        callback=_gpio,
-        help="The HAT's interrupt, where not fixed.",
-    ),
-    click.option("--gps", type=_choice(Gps), help="Where the receiver is.  [default: uart]"),
-    click.option("--gps-device", help="Its serial port, where it is not the board's usual one."),
-    click.option("--gps-baud", type=int, help="Its baud rate; gpsd finds it out if not given."),
-    click.option(
-        "--gps-offset",
-        "gps_offset_s",
-        type=float,
-        help="How late its reports come, in seconds.  [default: 0.2]",
-    ),
-    click.option(
-        "--pps-gpio",
-        metavar="GPIO|none",
-        callback=_gpio,
-        help="Where its pulse a second comes in, e.g. 18.",
-    ),
-    click.option(
-        "--chrony", type=_choice(Chrony), help="How chrony gets its time.  [default: shm]"
-    ),
-    click.option(
-        "--shutdown-gpio",
-        metavar="GPIO|none",
-        callback=_gpio,
-        help="A button or the ignition: shuts down in order.",
-    ),
-    click.option(
-        "--shutdown-level", type=_choice(Level), help="Level that shuts down.  [default: low]"
-    ),
-    click.option(
-        "--poweroff-gpio",
-        metavar="GPIO|none",
-        callback=_gpio,
-        help="Tells the supply that it may switch off.",
-    ),
-    click.option(
-        "--watchdog/--no-watchdog", default=None, help="The board's own.  [default: watchdog]"
-    ),
-    click.option("--logs", type=_choice(Logs), help="Where the journal is.  [default: disk]"),
-    click.option(
-        "--tmp-in-memory/--no-tmp-in-memory",
-        default=None,
-        help="Temporary files in memory.  [default: tmp-in-memory]",
-    ),
-)
 
 _PLACES: Final = (
     click.option(
@@ -149,10 +39,6 @@ _PLACES: Final = (
         "--force", is_flag=True, help="Go on though somebody changed a file since the last apply."
     ),
 )
-
-
-def _with(options: Sequence[Callable[[Any], Any]]) -> Callable[[Any], Any]:
-    return lambda command: reduce(lambda made, option: option(made), reversed(options), command)
 
 
 @click.group()
@@ -174,8 +60,8 @@ It shows a diff and asks. Options that are not given stay as they were applied l
 first apply have their defaults. Nothing is changed twice; `board undo` takes everything back.
 """,
 )
-@_with(_WANTED)
-@_with(_PLACES)
+@with_options(WANTED)
+@with_options(_PLACES)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_context
 def apply_(context: click.Context, /, root: Path, boot: Path | None, **options: Any) -> None:
@@ -185,7 +71,7 @@ def apply_(context: click.Context, /, root: Path, boot: Path | None, **options: 
         book, places = Book(root), _places(root, boot)
         wanted, record = _wanted(context, options, book, root)
         changes = plan(render(wanted), places, record, force=force)
-        click.echo(f"As asked for: {_words(wanted)}")
+        click.echo(f"As asked for: {words(wanted)}")
         _warn(wanted, root, places)
         if not _show(changes, places) and record is not None and record.is_whole:
             click.echo("Everything stands as wanted.")
@@ -216,8 +102,8 @@ Examples:
 Exit code: 0 no difference, 1 there is one, 2 wrong usage.
 """,
 )
-@_with(_WANTED)
-@_with(_PLACES)
+@with_options(WANTED)
+@with_options(_PLACES)
 @click.pass_context
 def diff_(context: click.Context, /, root: Path, boot: Path | None, **options: Any) -> None:
     """Show what `board apply` with these options would change."""
@@ -241,7 +127,7 @@ Examples:
   sudo milepost-agent board undo --root /media/rootfs --boot /media/bootfs --yes
 """
 )
-@_with(_PLACES)
+@with_options(_PLACES)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def undo(*, root: Path, boot: Path | None, force: bool, yes: bool) -> None:
     """Put back what stood there before the first `board apply`."""
@@ -293,7 +179,7 @@ def list_(root: Path) -> None:
         click.echo("Nothing is applied here.")
     else:
         state = "Applied here" if record.is_whole else "Begun and cut off here"
-        click.echo(f"{state}: {_words(Wanted.model_validate(record.wanted))}")
+        click.echo(f"{state}: {words(checked(record.wanted))}")
 
 
 def _places(root: Path, boot: Path | None) -> Places:
@@ -307,12 +193,7 @@ def _wanted(
 ) -> tuple[Wanted, Record | None]:
     """What was applied last, changed by the options that are given."""
     record = book.read()
-    given = {
-        name: value
-        for name, value in options.items()
-        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
-    }
-    values = {**({} if record is None else record.wanted), **given}
+    values = laid_over({} if record is None else record.wanted, given(context, options))
     if not values.get("board"):
         own = detected(this_model()) if root == HERE else None
         if own is None:
@@ -321,34 +202,7 @@ def _wanted(
                 hint=f"Name it: --board {' | '.join(boards())}.",
             )
         values["board"] = own
-    try:
-        return Wanted.model_validate(values), record
-    except ValidationError as error:
-        first = error.errors()[0]
-        option = "--" + "-".join(map(str, first["loc"][:1])).replace("_", "-") + ": "
-        reason = first["msg"].removeprefix("Value error, ")
-        raise ConfigError(
-            (option if first["loc"] else "") + reason,
-            hint="See `milepost-agent board apply --help`.",
-        ) from error
-
-
-def _words(wanted: Wanted) -> str:
-    """As options, those that differ from the defaults."""
-    words = ["--board", wanted.board]
-    for name, value in wanted.model_dump(mode="json", exclude_defaults=True).items():
-        option = "--" + name.removesuffix("_hz").removesuffix("_s").replace("_", "-")
-        if name == "board":
-            continue
-        if isinstance(value, bool):
-            words.append(option if value else option.replace("--", "--no-", 1))
-        elif isinstance(value, list):
-            words += [word for one in value for word in (option, str(one))]
-        else:
-            words += [option, str(value)]
-    if wanted.hat == NO_HAT:
-        words += ["--hat", NO_HAT]
-    return shlex.join(words)
+    return checked(values), record
 
 
 def _show(changes: Sequence[Change], places: Places) -> bool:

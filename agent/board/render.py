@@ -148,7 +148,7 @@ def _can(wanted: Wanted) -> Iterator[Target]:
         text = template(
             "can.env",
             channel=channel,
-            bitrate=wanted.bitrate,
+            bitrate=wanted.bitrate_of(channel),
             restart_ms=wanted.restart_ms,
             txqueuelen=wanted.txqueuelen,
             can_options=f'"{" ".join(options)}"' if options else "",

@@ -16,6 +16,9 @@ NO_HAT: Final = "none"
 _FACTORS: Final = {"": 1, "k": 1_000, "m": 1_000_000}
 
 
+_BITRATE: Final = Field(ge=5_000, le=1_000_000)
+
+
 class Gps(Enum):
     """Where the receiver is."""
 
@@ -58,7 +61,9 @@ class Wanted(BaseModel):
 
     board: str
     hat: str = NO_HAT
-    bitrate: int = Field(default=500_000, ge=5_000, le=1_000_000)
+    bitrate: Annotated[int, _BITRATE] = 500_000
+    bitrates: dict[str, Annotated[int, _BITRATE]] = Field(default={})
+    """Of interfaces whose bus has another one."""
     dbitrate: int | None = Field(default=None, ge=5_000, le=8_000_000)
     restart_ms: int = Field(default=100, ge=0, le=60_000)
     txqueuelen: int = Field(default=1000, ge=1, le=100_000)
@@ -103,6 +108,10 @@ class Wanted(BaseModel):
         controller = self.hat_profile or self.profile.can
         own = controller.channels if controller is not None else ()
         return tuple(dict.fromkeys((*own, *self.can)))
+
+    def bitrate_of(self, channel: str) -> int:
+        """Of an interface's bus."""
+        return self.bitrates.get(channel, self.bitrate)
 
     @property
     def header_uart(self) -> Uart | None:
@@ -155,7 +164,15 @@ class Wanted(BaseModel):
         controller = hat or board.can
         if self.dbitrate is not None and controller is not None and not controller.is_fd:
             raise ValueError("--dbitrate is for CAN FD, which this controller does not speak")
-        if self.dbitrate is not None and self.dbitrate < self.bitrate:
+        unknown = [channel for channel in self.bitrates if channel not in self.can_channels]
+        if unknown:
+            known = ", ".join(self.can_channels) or "none"
+            raise ValueError(
+                f"there is no {unknown[0]} to give a bit rate (there is {known}); "
+                f"--bitrate {unknown[0]}=none takes it back"
+            )
+        rates = [self.bitrate_of(channel) for channel in self.can_channels]
+        if self.dbitrate is not None and self.dbitrate < max(rates, default=0):
             raise ValueError("the data bit rate is not below the bit rate")
         if self.oscillator_hz is not None and (hat is None or hat.oscillator_hz is None):
             raise ValueError("--oscillator is for a HAT with a crystal of its own")

@@ -222,7 +222,7 @@ def _can(channel: str, link: Link | None, wanted: Wanted) -> Iterator[Finding]:
         yield CAN_ABSENT(channel=channel)
         return
     pairs: tuple[tuple[str, Any, Any], ...] = (
-        ("the bit rate", link.bitrate, wanted.bitrate),
+        ("the bit rate", link.bitrate, wanted.bitrate_of(channel)),
         ("the data bit rate", link.data_bitrate, wanted.dbitrate),
         ("restart-ms", link.restart_ms, wanted.restart_ms),
     )

@@ -46,8 +46,25 @@ def test_options_that_are_not_given_stay(root):
     assert "As asked for: --board pi4 --hat mcp2515 --bitrate 250000 --pps-gpio 18" in shown
     assert "+BITRATE=250000" in shown
     assert "overlay" not in shown
+    shown = board(root, "apply", "--gps-device", "/dev/ttyUSB0", "--gps-baud", "9600", "--yes")
+    assert '+GPSD_OPTIONS="-n -s 9600"' in shown
+    shown = board(root, "apply", "--gps-device", "none", "--gps-baud", "none", "--yes")
+    assert '+DEVICES="/dev/ttyAMA0"' in shown
     shown = board(root, "apply", "--pps-gpio", "none", "--yes")
     assert "-dtoverlay=pps-gpio,gpiopin=18" in shown
+
+
+def test_each_of_two_buses_may_have_its_bit_rate(root):
+    hat = ("--board", "pi4", "--hat", "waveshare-2ch-can")
+    board(root, "apply", *hat, "--bitrate", "500k", "--bitrate", "can1=250k", "--yes")
+    env = [(root / f"etc/milepost/can-can{number}.env").read_text() for number in (0, 1)]
+    assert "BITRATE=500000" in env[0]
+    assert "BITRATE=250000" in env[1]
+    shown = board(root, "apply", "--bitrate", "125k", "--yes")
+    assert "--bitrate 125000 --bitrate can1=250000" in shown
+    shown = board(root, "apply", "--bitrate", "can1=none", "--yes")
+    assert "-BITRATE=250000" in shown
+    assert "+BITRATE=125000" in shown
 
 
 def test_nothing_is_written_unless_somebody_says_yes(root):
@@ -80,6 +97,7 @@ def test_diff_tells_by_its_exit_code(root):
         (("--board", "pi4", "--bitrate", "fast"), "no rate"),
         (("--board", "pi4", "--bitrate", "9M"), "--bitrate: Input should be less"),
         (("--board", "pi4", "--pps-gpio", "pin7"), "no GPIO"),
+        (("--board", "pi4", "--hat", "mcp2515", "--bitrate", "can1=250k"), "no can1"),
         (("--board", "pi4", "--pps-gpio", "14"), "GPIO 14 would be used twice"),
         (("--board", "pi4", "--boot", "."), "no config.txt"),
     ],

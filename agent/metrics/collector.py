@@ -8,6 +8,7 @@ started, as in the account.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -58,6 +59,10 @@ BUS_COUNTERS: Final = (
           "controller_overflows"),
     Plain("can_error_frames", "Error frames", "error_frames"),
 )  # fmt: skip
+IDENTITY_TIMES: Final = (
+    ("valid_until", "certificate_expires_timestamp_seconds", "When the certificate expires"),
+    ("rotation_due_at", "rotation_due_timestamp_seconds", "From when on it is rotated"),
+)
 ABOUT: Final = ("vehicle_id", "run_id", "software_version", "mode", "time_quality")
 
 
@@ -95,7 +100,19 @@ def metrics(account: Mapping[str, Any]) -> Iterator[Metric]:
     standing = GaugeMetricFamily(f"{PREFIX}faults", "Trouble codes that stand")
     standing.add_metric([], len(account.get("faults") or ()))
     yield standing
+    yield from _identity(account.get("identity") or {})
     yield from _buses(account.get("can") or ())
+
+
+def _identity(identity: Mapping[str, Any]) -> Iterator[Metric]:
+    for key, name, text in IDENTITY_TIMES:
+        if identity.get(key):
+            moment = datetime.fromisoformat(identity[key])
+            yield GaugeMetricFamily(PREFIX + name, text, value=moment.timestamp())
+    last = identity.get("last_rotation")
+    if last:
+        text = "1 if the last rotation of the identity failed"
+        yield GaugeMetricFamily(f"{PREFIX}rotation_failed", text, value=not last["succeeded"])
 
 
 def _buses(buses: Any) -> Iterator[Metric]:

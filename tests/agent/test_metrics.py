@@ -29,6 +29,11 @@ ACCOUNT = {
     "seconds_in_mode": {"in_trip": 12.5},
     "sample_interval_s": None,
     "faults": [{"code": "P0420"}],
+    "identity": {
+        "valid_until": "2027-01-01T00:00:00.000Z",
+        "rotation_due_at": None,
+        "last_rotation": {"succeeded": False},
+    },
     "can": [
         {"channel": "can0", "state": "active", "frames": 5, "dropped": 1, "kernel_dropped": 0,
          "controller_overflows": 0, "error_frames": 3}
@@ -78,6 +83,9 @@ def test_the_account_is_served_with_its_units_and_labels(free_port):
     assert found[("milepost_can_up", ("channel", "can0"), ("state", "active"))] == 1
     assert found[("milepost_can_error_frames_total", ("channel", "can0"))] == 3
     assert found[("milepost_faults",)] == 1
+    assert found[("milepost_certificate_expires_timestamp_seconds",)] == 1_798_761_600
+    assert found[("milepost_rotation_failed",)] == 1
+    assert ("milepost_rotation_due_timestamp_seconds",) not in found
     (about,) = [key for key in found if key[0] == "milepost_agent_info"]
     assert ("vehicle_id", "van-1") in about
 

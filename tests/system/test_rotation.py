@@ -2,7 +2,7 @@
 
 However it is cut off: the vehicle ends with one identity that works, the cloud with that one
 certificate ACTIVE, and no sample is missing without a reason. By default some of the steps
-are tried; ``MILEPOST_POWER_CUTS=all`` tries each (about 8 minutes on two cores).
+are tried; ``MILEPOST_POWER_CUTS=all`` tries each (10 minutes on two idle cores).
 """
 
 import json
@@ -20,7 +20,7 @@ from tests.fakes.rotating_vehicle import RotatingVehicle
 NEVER = 0
 EACH = os.environ.get("MILEPOST_POWER_CUTS") == "all"
 SOME = 9
-"""Every so many steps; the first one to try is another in each of the tests' two halves."""
+"""Of so many steps one is tried."""
 
 
 @pytest.fixture(scope="module")

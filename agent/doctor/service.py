@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from agent.account import imbalance
+from agent.cli_common import DEFAULT_CONFIG
 from agent.doctor.finding import Finding, Kind, Severity
 from agent.doctor.subject import Running, Subject
 from agent.watch.words import duration
@@ -42,6 +43,21 @@ STOPPED: Final = Kind(
     Severity.ERROR,
     "the service is {state}: nothing is sampled",
     "sudo systemctl start milepost-agent",
+)
+NO_CONFIG: Final = Kind(
+    "service-no-config",
+    Severity.ERROR,
+    "the service waits for its config: there is no {file}",
+    "milepost-agent preset list && sudo milepost-agent init --preset gps-only && "
+    "sudo systemctl start milepost-agent",
+)
+AWAITS_IDENTITY: Final = Kind(
+    "service-awaits-identity",
+    Severity.ERROR,
+    "the service waits for its identity: there is a claim certificate, and provisioning has not "
+    "come to its end",
+    "journalctl -u milepost-provision -n 20 --no-pager; sudo milepost-agent provision --dry-run",
+    "milepost-provision.service tries again by itself, and then starts the agent.",
 )
 RESTARTS: Final = Kind(
     "service-restarts",
@@ -115,6 +131,8 @@ class Facts:
     running: Running
     account: dict[str, Any] | None = None
     config_file: str = ""
+    unit_config: str = ""
+    """The config that the unit's conditions ask for, where it is not there."""
 
 
 def gather(subject: Subject) -> Facts:
@@ -125,6 +143,7 @@ def gather(subject: Subject) -> Facts:
         running=subject.running,
         account=subject.account,
         config_file=str(subject.config_file),
+        unit_config="" if DEFAULT_CONFIG.exists() else str(DEFAULT_CONFIG),
     )
 
 
@@ -135,7 +154,7 @@ def check(facts: Facts) -> Iterator[Finding]:
     elif not facts.unit:
         yield NOT_INSTALLED()
     else:
-        yield from _unit(facts.unit)
+        yield from _unit(facts.unit, facts.unit_config)
     if facts.account is not None:
         yield from _account(facts.account, facts.config_file)
     elif facts.running is Running.YES:
@@ -146,10 +165,13 @@ def check(facts: Facts) -> Iterator[Finding]:
         yield NOT_RUNNING(file=facts.config_file)
 
 
-def _unit(unit: dict[str, str]) -> Iterator[Finding]:
+def _unit(unit: dict[str, str], missing_config: str) -> Iterator[Finding]:
     state = unit.get("ActiveState", "")
+    was_asked = unit.get("ConditionTimestampMonotonic", "0") != "0"
     if state == "failed":
         yield FAILED(result=unit.get("Result", ""))
+    elif state == "inactive" and was_asked and unit.get("ConditionResult") == "no":
+        yield NO_CONFIG(file=missing_config) if missing_config else AWAITS_IDENTITY()
     elif state not in {"active", "activating", "reloading"}:
         yield STOPPED(state=state)
     if unit.get("UnitFileState") not in {"enabled", "enabled-runtime", "static"}:
@@ -157,7 +179,8 @@ def _unit(unit: dict[str, str]) -> Iterator[Finding]:
     restarts = unit.get("NRestarts", "0")
     if restarts.isdigit() and int(restarts) >= MANY_RESTARTS:
         yield RESTARTS(restarts=restarts)
-    if unit.get("WatchdogUSec", "0") in {"0", "infinity"}:
+    # systemd tells it of a running service only
+    if state == "active" and unit.get("WatchdogUSec", "0") in {"0", "infinity"}:
         yield NO_WATCHDOG()
 
 

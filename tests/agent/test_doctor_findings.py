@@ -83,6 +83,14 @@ UNIT = {
 }
 
 
+SKIPPED = {
+    "ActiveState": "inactive",
+    "ConditionResult": "no",
+    "ConditionTimestampMonotonic": "36211",
+    "WatchdogUSec": "0",
+}
+
+
 def systemd(properties, agent=Running.NO, told=None, *, has_systemd=True):
     return service.Facts(has_systemd, properties, agent, told)
 
@@ -291,6 +299,11 @@ CASES = {
     "service-not-enabled": (service, unit(UnitFileState="disabled")),
     "service-failed": (service, unit(ActiveState="failed", Result="exit-code")),
     "service-stopped": (service, unit(ActiveState="inactive")),
+    "service-no-config": (
+        service,
+        replace(systemd(UNIT | SKIPPED), unit_config="/etc/milepost/agent.toml"),
+    ),
+    "service-awaits-identity": (service, systemd(UNIT | SKIPPED)),
     "service-restarts": (service, unit(NRestarts="3")),
     "service-no-watchdog": (service, unit(WatchdogUSec="0")),
     "agent-not-running": (service, systemd({}, has_systemd=False)),

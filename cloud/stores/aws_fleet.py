@@ -6,7 +6,7 @@ what is retired has no thing any more, so unblocking finds exactly those that we
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +37,7 @@ from cloud.stores.iot_certificates import GONE, IotCertificate, IotCertificates
 
 AT_ONCE: Final = 4
 """Vehicles that are looked at at the same time; AWS IoT answers about 10 such calls a second."""
+TELL_EVERY_S: Final = 2.0
 ROOT_CA: Final = "Amazon Root CA 1"
 
 _END: Final = "-----END CERTIFICATE-----"
@@ -61,12 +62,18 @@ class AwsFleet:
     """``FleetControl`` on AWS."""
 
     def __init__(
-        self, iot: Any, allow_list: DynamoAllowList, policies: Policies, clock: Clock
+        self,
+        iot: Any,
+        allow_list: DynamoAllowList,
+        policies: Policies,
+        clock: Clock,
+        tell: Callable[[str], None] = lambda _line: None,
     ) -> None:
         self._iot = iot
         self._list = allow_list
         self._policies = policies
         self._clock = clock
+        self._tell = tell
         self._certificates = IotCertificates(iot)
 
     # --- claims ----------------------------------------------------------------------
@@ -155,7 +162,7 @@ class AwsFleet:
 
         with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="fleet") as threads:
             found = threads.map(look, self._pages("list_things", "things"))
-            return sorted((one for one in found if one), key=lambda one: one.vehicle_id)
+            return sorted((one for one in self._told(found) if one), key=lambda one: one.vehicle_id)
 
     def describe(self, vehicle_id: str) -> FleetVehicle:
         """See ``FleetControl``."""
@@ -210,6 +217,14 @@ class AwsFleet:
         serial_number = self._list.serial_number_of(vehicle_id)
         return self._list.registrations.find(serial_number) if serial_number else None
 
+    def _told(self, looked_at: Iterable[FleetVehicle | None]) -> Iterator[FleetVehicle | None]:
+        told_s = self._clock.monotonic_s()
+        for number, one in enumerate(looked_at, start=1):
+            yield one
+            if self._clock.monotonic_s() - told_s >= TELL_EVERY_S:
+                told_s = self._clock.monotonic_s()
+                self._tell(f"{number} things looked at …")
+
     def _change(self, thing: str, before: CertificateStatus, after: CertificateStatus) -> None:
         for one in self._certificates.of_thing(thing):
             if one.status is before:
@@ -263,8 +278,8 @@ class AwsFleet:
                 yield from page[key]
 
 
-def fleet_of_stack(session: Any, stack: str, clock: Clock) -> AwsFleet:
-    """The fleet of a deployed stack, found by its outputs.
+def fleet_of_stack(session: Any, stack: str, clock: Clock, tell: Callable[[str], None]) -> AwsFleet:
+    """The fleet of a deployed stack, found by its outputs; ``tell`` takes lines of progress.
 
     Raises:
         ConfigError: there is no such stack, or it is of an earlier version.
@@ -275,7 +290,7 @@ def fleet_of_stack(session: Any, stack: str, clock: Clock) -> AwsFleet:
     dynamodb = session.client("dynamodb", config=CONFIG)
     registrations = DynamoRegistrations(dynamodb, table, IotCertificates(iot), clock)
     allow_list = DynamoAllowList(dynamodb, table, register, registrations)
-    return AwsFleet(iot, allow_list, Policies(vehicle_policy, claim_policy), clock)
+    return AwsFleet(iot, allow_list, Policies(vehicle_policy, claim_policy), clock, tell)
 
 
 def root_ca() -> bytes:

@@ -10,7 +10,7 @@ from botocore.stub import Stubber
 from cloud.errors import FleetError, StoreError
 from cloud.handlers.settle_identity import SettleIdentity
 from cloud.provisioning.ports import AllowedVehicle, CertificateStatus, Origin
-from cloud.stores.aws_fleet import root_ca
+from cloud.stores.aws_fleet import AwsFleet, root_ca
 from cloud.stores.dynamodb_registrations import DynamoRegistrations
 from cloud.stores.iot_certificates import IotCertificates
 from tests.fakes.clock import FakeClock
@@ -385,6 +385,22 @@ def test_on_aws_a_claim_has_its_policy_and_amazons_authority_and_no_days(on_aws)
     assert made.credentials.ca_pem == root_ca()
     with pytest.raises(FleetError, match="30 days"):
         on_aws.fleet.create_claim("workshop", 30)
+
+
+def test_on_aws_a_list_that_takes_long_tells_how_far_it_is(on_aws):
+    told = []
+
+    class Slow(type(on_aws.clock)):
+        def monotonic_s(self):
+            self.advance(1)
+            return super().monotonic_s()
+
+    for number in range(7):
+        on_aws.iot.create_thing(thingName=f"thing-{number}")
+    fleet = AwsFleet(on_aws.iot, on_aws.fleet._list, on_aws.fleet._policies, Slow(), told.append)
+    assert fleet.vehicles() == []
+    assert told
+    assert told[-1].endswith("things looked at …")
 
 
 def test_on_aws_a_thing_of_somebody_else_is_no_vehicle(on_aws):

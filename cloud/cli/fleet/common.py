@@ -35,7 +35,9 @@ def fleet_control(place: Place, *, create: bool = False) -> Iterator[FleetContro
         from cloud.clock import SystemClock  # noqa: PLC0415  with the next
         from cloud.stores.aws_fleet import fleet_of_stack  # noqa: PLC0415  slow
 
-        yield fleet_of_stack(place.session(), place.stack, SystemClock())
+        yield fleet_of_stack(
+            place.session(), place.stack, SystemClock(), lambda line: click.echo(line, err=True)
+        )
         return
     from cloud.stores.sqlite_fleet import SqliteFleet  # noqa: PLC0415  slow
 

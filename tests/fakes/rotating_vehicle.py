@@ -162,16 +162,26 @@ class RotatingVehicle:
         finally:
             database.close()
 
-    def command(self, *words):
-        """``milepost-agent WORDS`` with its config, run to the end."""
-        return subprocess.run(
-            [sys.executable, "-m", "agent", *words, "--config", str(self.config)],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+    def command(self, *words, told=0):
+        """``milepost-agent WORDS`` with its config, run to the end; ``told`` is its number."""
+        errors = self.folder / f"stderr-{told}"
+        with errors.open("w") as file:
+            done = subprocess.run(
+                [sys.executable, "-m", "agent", *words, "--config", str(self.config)],
+                cwd=ROOT,
+                stdout=subprocess.PIPE,
+                stderr=file,
+                text=True,
+                timeout=120,
+                check=False,
+            )
+        done.stderr = errors.read_text()
+        return done
+
+    def told(self, number):
+        """What a command has told of its progress so far."""
+        errors = self.folder / f"stderr-{number}"
+        return errors.read_text() if errors.exists() else ""
 
     def settled(self, deadline_s=60):
         """The one certificate that both sides are left with."""

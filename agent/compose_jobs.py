@@ -55,7 +55,7 @@ def make_jobs(
         operations[OperationName.APPLY_CONFIG] = ApplyConfigOperation(
             layer,
             check=check,
-            has_delivered=lambda: delivery.has_delivered,
+            has_reached_broker=lambda: delivery.has_reached_broker,
             monotonic_s=clock.monotonic_s,
         )
     return JobsLink(

@@ -80,6 +80,8 @@ class Delivery:
         self._topics = Topics(vehicle_id, delivery.basic_ingest_prefix or None)
         self._on_first_ack = on_first_ack
         self._first_publish_s: float | None = None
+        self.has_reached_broker = False
+        """It has acknowledged something to this process, be it a status."""
         self._started = False
         self._stopped = False
         self.outbox = Outbox(
@@ -113,6 +115,7 @@ class Delivery:
             limits=limits,
         )
         self.publisher.on_first_ack = self._note_first_ack
+        self.publisher.on_first_delivery = self._note_first_delivery
         self.budgets = Budgets(
             clock=clock,
             vehicle_id=vehicle_id,
@@ -229,11 +232,6 @@ class Delivery:
         """
         return min(self._publisher_thread.last_round_s, self._writer_thread.last_round_s)
 
-    @property
-    def has_delivered(self) -> bool:
-        """Whether the broker has acknowledged anything to this process."""
-        return self._first_publish_s is not None
-
     def take_unreported_drops(self) -> list[dict[str, Any]]:
         """Drops by reason since the last call, of earlier runs too; for a ``dropped`` event."""
         totals = told(self.outbox.take_unreported_drops())
@@ -283,8 +281,11 @@ class Delivery:
             pass
 
     def _note_first_ack(self) -> None:
-        self._first_publish_s = round(process_age_s(), 3)
+        self.has_reached_broker = True
         self._on_first_ack()
+
+    def _note_first_delivery(self) -> None:
+        self._first_publish_s = round(process_age_s(), 3)
 
     def _make_will(self) -> Will:
         status = self._statuses.make(VehicleState.OFFLINE)

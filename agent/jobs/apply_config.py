@@ -35,7 +35,7 @@ class ApplyConfigOperation:
     """Implements ``agent.jobs.operation.Operation``.
 
     ``check`` looks at what the settings name (DBC files, certificates) and raises an
-    ``AgentError``; ``has_delivered`` is whether the broker has acknowledged anything to this
+    ``AgentError``; ``has_reached_broker`` is whether the broker has acknowledged anything to this
     process.
     """
 
@@ -44,12 +44,12 @@ class ApplyConfigOperation:
         layer: ConfigLayer,
         *,
         check: Callable[[AgentSettings], None],
-        has_delivered: Callable[[], bool],
+        has_reached_broker: Callable[[], bool],
         monotonic_s: Callable[[], float],
     ) -> None:
         self._layer = layer
         self._check = check
-        self._has_delivered = has_delivered
+        self._has_reached_broker = has_reached_broker
         self._monotonic_s = monotonic_s
 
     def check(self, parameters: Mapping[str, Any]) -> None:
@@ -94,7 +94,7 @@ class ApplyConfigOperation:
         job.tell(step="waiting for the broker's acknowledgement")
         within_s = _confirm_within_s(job.parameters)
         deadline_s = self._monotonic_s() + within_s
-        delivered_s: float | None = None
+        reached_s: float | None = None
         while True:
             ending, now_s = job.wait(LOOK_S), self._monotonic_s()
             if ending is Ending.STOPPING:
@@ -102,12 +102,12 @@ class ApplyConfigOperation:
             if ending is Ending.CANCELED:
                 self._layer.roll_back("the job was cancelled")
                 return Unfinished.RESTART
-            if delivered_s is None and self._has_delivered():
-                delivered_s = now_s
-            if delivered_s is not None and now_s >= delivered_s + SETTLE_S:
+            if reached_s is None and self._has_reached_broker():
+                reached_s = now_s
+            if reached_s is not None and now_s >= reached_s + SETTLE_S:
                 self._layer.confirm()
                 return self.resume(job)
-            if delivered_s is None and now_s >= deadline_s:
+            if reached_s is None and now_s >= deadline_s:
                 self._layer.roll_back(f"the broker acknowledged nothing within {within_s:g} s")
                 return Unfinished.RESTART
 

@@ -100,6 +100,9 @@ class Publisher:
         self._acknowledged: deque[int] = deque()
         self._woken = False
         self.on_first_ack: Callable[[], None] | None = None
+        """Whatever it was for; a status goes out on each connection, also while samples wait."""
+        self.on_first_delivery: Callable[[], None] | None = None
+        """The first message of the outbox was acknowledged."""
         self._dials_first = True
         self._hold_live()
         transport.start(self)
@@ -319,11 +322,14 @@ class Publisher:
                 self._window.acknowledged(over, self._clock.monotonic_s())
                 self._blame.acknowledged(over)
                 settled += over.messages
+                if self.on_first_ack is not None:
+                    self.on_first_ack()
+                    self.on_first_ack = None
         if settled:
             self._outbox.acknowledge(settled)
-            if self.on_first_ack is not None:
-                self.on_first_ack()
-                self.on_first_ack = None
+            if self.on_first_delivery is not None:
+                self.on_first_delivery()
+                self.on_first_delivery = None
 
     def _hold_live(self) -> None:
         """Live batches gather in memory what is on disk too, and so does the first dial."""

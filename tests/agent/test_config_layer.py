@@ -231,7 +231,7 @@ class Bench:
 
     def __init__(self, file):
         self.file, self.clock = file, FakeClock()
-        self.delivered = True
+        self.reached = True
         self.checked = []
         self.job = FakeJob({"settings": SETTINGS}, self.clock)
         journal(file)
@@ -243,7 +243,7 @@ class Bench:
         self.operation = ApplyConfigOperation(
             self.layer,
             check=self.checked.append,
-            has_delivered=lambda: self.delivered,
+            has_reached_broker=lambda: self.reached,
             monotonic_s=self.clock.monotonic_s,
         )
 
@@ -269,7 +269,7 @@ def test_without_an_acknowledgement_in_time_they_are_rolled_back_and_the_job_fai
     bench.job.parameters["confirm_within_s"] = 60
     bench.operation.start(bench.job)
     bench.process()
-    bench.delivered = False
+    bench.reached = False
     before_s = bench.clock.monotonic_s()
     assert bench.operation.resume(bench.job) is Unfinished.RESTART
     assert 60 <= bench.clock.monotonic_s() - before_s <= 62

@@ -23,7 +23,7 @@ source = "none"
 [sampling.normal]
 interval_s = 0.5
 [delivery]
-hold_unsynced_s = 0
+hold_unsynced_s = {hold_s}
 [broker]
 host = "localhost"
 port = {port}
@@ -49,8 +49,8 @@ class SupervisedAgent:
         folder.mkdir(exist_ok=True)
         issued_identity(data_dir, "van-1", folder / "identity")
 
-    def configure(self, port, more=""):
-        self.config.write_text(CONFIG.format(port=port, more=more))
+    def configure(self, port, more="", *, hold_s=0):
+        self.config.write_text(CONFIG.format(port=port, more=more, hold_s=hold_s))
 
     def start(self):
         self._stopping.clear()

@@ -103,6 +103,7 @@ def layer_of(scene):
 
 
 def test_settings_from_afar_are_proven_over_a_power_cut_and_can_be_taken_back(scene):
+    scene.agent.configure(scene.cloud.port, hold_s=900)  # no sample goes out meanwhile
     scene.agent.start()
     file = scene.agent.config.read_text()
     scene.create("job-1", "apply-config", {"settings": {"sampling": {"normal": {"interval_s": 1}}}})

@@ -122,7 +122,7 @@ def judge(data: bytes) -> None:
         "apply-config": ApplyConfigOperation(
             LAYER,
             check=lambda _: None,
-            has_delivered=lambda: True,
+            has_reached_broker=lambda: True,
             monotonic_s=lambda: 0.0,
         ),
     }

@@ -31,6 +31,8 @@ from typing import Any, Final, NamedTuple
 MAX_DEPTH: Final = 5
 MAX_BYTES: Final = 512 * 1024 * 1024
 """Of one unpacked archive; a larger one is reported, so that nothing passes unseen."""
+MADE: Final = frozenset({".git", ".venv", ".tools", ".make", "build", "dist", "__pycache__"})
+"""Folders that are no part of the sources."""
 MIN_ENTROPY_BITS: Final = 3.2
 """A character; words and placeholders are below, what a generator made is above."""
 
@@ -227,9 +229,15 @@ def _check_size(size: int) -> None:
 
 
 def tracked() -> list[Path]:
-    """The files that git tracks, of the tree that the working directory is in."""
-    listed = subprocess.run(["git", "ls-files", "-z"], capture_output=True, check=True).stdout
-    return [Path(name) for name in listed.decode().split("\0") if name and Path(name).is_file()]
+    """The files that git tracks below the working directory; without git, all but what is made."""
+    # the tree may be somebody else's: continuous integration checks it out as another user
+    command = ["git", "-c", "safe.directory=*", "ls-files", "-z"]
+    try:
+        listed = subprocess.run(command, capture_output=True, check=True).stdout.decode()
+    except (OSError, subprocess.CalledProcessError):
+        below = (path for path in Path().rglob("*") if not MADE.intersection(path.parts))
+        return sorted(path for path in below if path.is_file() and not path.is_symlink())
+    return [Path(name) for name in listed.split("\0") if name and Path(name).is_file()]
 
 
 def main(arguments: Iterable[str]) -> int:

@@ -172,6 +172,7 @@ def scan(*paths, cwd=ROOT):
 def test_the_command_names_the_place_and_never_the_secret(tmp_path):
     (secret,) = planted()["AWS secret key"]
     (tmp_path / "deploy.sh").write_bytes(b"#!/bin/sh\nexport " + secret + b"\n")
+    assert "deploy.sh:2" in scan(cwd=tmp_path).stdout, "sources without a repository"
     subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
     subprocess.run(["git", "add", "."], cwd=tmp_path, check=True)
     for done in (scan(cwd=tmp_path), scan("deploy.sh", cwd=tmp_path), scan(tmp_path)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -76,7 +77,7 @@ def apply_(context: click.Context, /, root: Path, boot: Path | None, **options: 
         if not _show(changes, places) and record is not None and record.is_whole:
             click.echo("Everything stands as wanted.")
             return
-        _ask("Write this?", is_sure=is_sure)
+        _ask("Write this?", root, is_sure=is_sure)
         with book.alone():
             told = wanted.model_dump(mode="json")
             this_boot = boot_id() if root == HERE else ""
@@ -139,7 +140,7 @@ def undo(*, root: Path, boot: Path | None, force: bool, yes: bool) -> None:
             return
         changes = plan_undo(record, places, force=force)
         _show(changes, places)
-        _ask("Put this back?", is_sure=yes)
+        _ask("Put this back?", root, is_sure=yes)
         with book.alone():
             carrying.undo(changes, places, book, record)
     except AgentError as error:
@@ -237,7 +238,9 @@ def _missing_programs(wanted: Wanted, root: Path) -> list[str]:
     return [name for name, program in needed if not (root / "usr/sbin" / program).exists()]
 
 
-def _ask(question: str, *, is_sure: bool) -> None:
+def _ask(question: str, root: Path, *, is_sure: bool) -> None:
+    if not os.access(root / "etc", os.W_OK):
+        raise StateError(f"this user may not write to {root / 'etc'}", hint="Run it with sudo.")
     if is_sure:
         return
     if not sys.stdin.isatty():

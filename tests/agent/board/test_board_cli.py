@@ -83,6 +83,13 @@ def test_an_overlay_that_the_firmware_lacks_is_told(root):
     assert "no overlay disable-bt" not in shown
 
 
+def test_who_may_not_write_is_told_before_being_asked(root, tmp_path):
+    (tmp_path / "empty").mkdir()
+    told = board(tmp_path / "empty", "apply", "--board", "generic", "--gps", "usb", code=1)
+    assert "+++ /etc/default/gpsd" in told
+    assert "Run it with sudo" in told
+
+
 def test_diff_tells_by_its_exit_code(root):
     board(root, "diff", "--board", "pi4", code=1)
     board(root, "apply", "--board", "pi4", "--yes")

@@ -97,7 +97,7 @@ KINDS: Final = (
     Kind(
         "password or token",
         re.compile(
-            rb"(?i:passw(?:or)?d|secret|api_?key|auth_?token)[\"']?\s{0,3}[:=]\s{0,3}[\"']([^\s\"'{}<>$%]{16,})[\"']"
+            rb"(?i:passw(?:or)?d|secret|api_?key|auth_?token)[\"']?\s{0,3}[:=]\s{0,3}[\"']((?=[^\"']*\d)[^\s\"'{}<>$%]{16,})[\"']"
         ),
         1,
     ),

@@ -140,6 +140,7 @@ def test_what_is_planted_in_an_archive_is_found_however_deep(pack, kind):
         b'"certificateOwnershipToken": pending.certificate.ownership_token_of_it',
         b"mqtts://user:{password}@host, https://example.com:8883/a@b",
         b'password = "................"',
+        b'CHALLENGE_PASSWORD: "challengePasswordOid"',
         b"sha256 = 5f0c6a2b9d3e4f5a6b7c8d9e0f1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c",
         b"-----BEGIN CERTIFICATE-----\nMIIBszCCAVmgAwIBAgIUQ\n-----END CERTIFICATE-----",
     ],

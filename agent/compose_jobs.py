@@ -44,7 +44,9 @@ def make_jobs(
     operations: dict[str, Operation] = {
         OperationName.RESTART: RestartOperation(run_id),
         OperationName.ROTATE: RotateOperation(
-            rotation, lambda: _is_rotating(IdentityStore(state_dir))
+            rotation,
+            kept=lambda: _certificate_id(IdentityStore(state_dir)),
+            goes_on=lambda: _is_rotating(IdentityStore(state_dir)),
         ),
         OperationName.UPDATE: UpdateOperation(state_dir, files, _architecture),
     }
@@ -66,6 +68,11 @@ def make_jobs(
         table=Table(operations, settings.allow),
         restart=restart,
     )
+
+
+def _certificate_id(store: IdentityStore) -> str:
+    identity = store.current()
+    return identity.certificate_id if identity else ""
 
 
 def _is_rotating(store: IdentityStore) -> bool:

@@ -34,7 +34,7 @@ GATHER_S: Final = 0.5
 """A change is told in two messages; one question is enough."""
 
 TELL_EVERY_S: Final = 10.0
-QUESTIONS: Final = (5.0, 0.2)
+QUESTIONS: Final = (10.0, 0.5)
 """Questions and reports together: in a burst, and each second."""
 
 _OVER: Final = frozenset({"ResourceNotFound", "TerminalStateReached", "InvalidStateTransition"})

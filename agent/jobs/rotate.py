@@ -17,8 +17,6 @@ from agent.jobs.operation import (
 )
 
 LOOK_S: Final = 0.5
-KNOWN_WITHIN: Final = 20
-"""Looks, until the identity in use should be known; it is read when the agent starts."""
 
 
 class End(Protocol):
@@ -60,11 +58,15 @@ class RotateOperation:
     """Implements ``agent.jobs.operation.Operation``; no parameters.
 
     Over a power cut the rotation goes on by itself (``goes_on`` is whether it has something to
-    go on with); the job is done when another certificate than before is in use.
+    go on with); the job is done when another certificate than before is in use. ``kept`` is
+    the certificate's id that the state directory holds, empty without one.
     """
 
-    def __init__(self, rotation: Rotates, goes_on: Callable[[], bool]) -> None:
+    def __init__(
+        self, rotation: Rotates, *, kept: Callable[[], str], goes_on: Callable[[], bool]
+    ) -> None:
         self._rotation = rotation
+        self._kept = kept
         self._goes_on = goes_on
 
     def check(self, parameters: Mapping[str, Any]) -> None:
@@ -74,25 +76,21 @@ class RotateOperation:
 
     def start(self, job: Job) -> Outcome | Unfinished:
         """See the port."""
-        for _ in range(KNOWN_WITHIN):
-            if self._rotation.certificate_id or job.wait(LOOK_S) is not None:
-                break
-        job.remember(certificate_before=self._rotation.certificate_id)
+        job.remember(certificate_before=self._kept())
         return self._wait(job, asks=True)
 
     def resume(self, job: Job) -> Outcome | Unfinished:
         """See the port."""
-        return self._wait(job, asks=not self._goes_on())
+        is_as_before = self._kept() == job.state.get("certificate_before")
+        return self._wait(job, asks=is_as_before and not self._goes_on())
 
     def _wait(self, job: Job, *, asks: bool) -> Outcome | Unfinished:
         before = job.state.get("certificate_before", "")
         ends: SimpleQueue[End] = SimpleQueue()
         forget = self._rotation.observe(ends.put)
         try:
-            if asks and self._rotation.certificate_id in {"", before}:
+            if asks:
                 self._rotation.request(f"job {job.job_id}")
-            if not before:
-                return failure("the identity in use is not known", certificate="as before")
             job.tell(step="rotating")
             while True:
                 now = self._rotation.certificate_id

@@ -31,6 +31,7 @@ from agent.layer.merge import Json, fixed_keys, laid_over
 from agent.layer.record import Layer, Record
 
 MOST_STARTS: Final = 3
+_DROPPED: Final = "they were dropped on the board (milepost-agent config reset)"
 
 _log = logging.getLogger("agent.layer")
 
@@ -153,12 +154,14 @@ class ConfigLayer:
             _log.warning("%s", error)
 
     def reset(self) -> None:
-        """The file alone counts from the next start on.
+        """The file alone counts from the next start on; a job that tries settings has failed.
 
         Raises:
             StateError: it could not be written.
         """
-        records.save(self._folder, Record())
+        trial = self.record.trial
+        dropped = Record() if trial is None else Record(failed_job=trial.job_id, failure=_DROPPED)
+        records.save(self._folder, dropped)
 
     def account(self) -> dict[str, Any] | None:
         """What lies over the file, for the agent's account; ``None`` where nothing does."""

@@ -296,6 +296,17 @@ def test_a_stop_in_the_midst_goes_on_later_and_a_cancelled_job_is_undone(bench):
     assert interval_s(bench.settings) == 2
 
 
+def test_a_person_at_the_board_who_drops_settings_on_trial_fails_the_job(bench):
+    bench.operation.start(bench.job)
+    bench.process()
+    ConfigLayer(bench.file).reset()
+    outcome = bench.operation.resume(bench.job)
+    assert not outcome.succeeded
+    assert "dropped on the board" in outcome.details["reason"]
+    bench.process()
+    assert interval_s(bench.settings) == 2
+
+
 def test_a_cut_before_the_trial_was_kept_begins_again(bench):
     bench.job.remember(step="trial")
     bench.process()

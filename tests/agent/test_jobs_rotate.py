@@ -41,8 +41,10 @@ class Scene:
     """The operation at work in the worker's thread."""
 
     def __init__(self, folder):
-        self.rotation, self.goes_on = FakeRotation(), False
-        self.operation = RotateOperation(self.rotation, lambda: self.goes_on)
+        self.rotation, self.goes_on, self.kept = FakeRotation(), False, "old"
+        self.operation = RotateOperation(
+            self.rotation, kept=lambda: self.kept, goes_on=lambda: self.goes_on
+        )
         self.results, self.done = [], threading.Event()
         self.journal = Journal(folder)
         self.worker = Worker(self.journal, returned=self._finished, told=lambda _: None)
@@ -101,8 +103,10 @@ def test_an_end_from_outside_leaves_the_rotation_to_itself(scene, ending):
 
 
 def test_a_later_process_finds_the_new_certificate(scene):
-    scene.rotation.certificate_id = "new"
+    scene.kept, scene.rotation.certificate_id = "new", ""  # not read yet
     scene.begin(resumes=1, certificate_before="old")
+    wait_until(lambda: scene.rotation.observers, "the observer")
+    scene.rotation.certificate_id = "new"
     assert scene.result().succeeded
     assert scene.rotation.requests == []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -16,9 +17,9 @@ Examples:
   milepost-cloud mosquitto --out /etc/mosquitto/milepost --reader backend
 
 \b
-Run it again after each `certs issue`, `certs revoke`, `fleet block` or `fleet revoke`, and at
-least once a year, and restart Mosquitto: its list of revoked certificates is a file.
-docs/mosquitto.md has the rest.
+Run it again after each `certs revoke`, `fleet block` or `fleet revoke`, and at least once a
+year, and restart Mosquitto: its list of revoked certificates is a file. Files that are there
+keep their owner. docs/mosquitto.md has the rest.
 """
 
 
@@ -69,7 +70,11 @@ def mosquitto(
         try:
             folder.mkdir(parents=True, exist_ok=True)
             for file_name, (content, mode) in contents.items():
-                write_atomically(folder / file_name, content, mode)
+                path = folder / file_name
+                before = path.stat() if path.exists() else None
+                write_atomically(path, content, mode)
+                if before is not None and os.geteuid() == 0:
+                    os.chown(path, before.st_uid, before.st_gid)  # Mosquitto's, who reads them
         except OSError as error:
             raise ConfigError(
                 f"cannot write to {out}: {error.strerror or error}",

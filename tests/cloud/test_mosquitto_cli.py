@@ -1,5 +1,7 @@
 """``milepost-cloud mosquitto``: what it writes. That it keeps vehicles apart: tests/isolation."""
 
+import os
+
 import pytest
 from click.testing import CliRunner
 from cryptography import x509
@@ -69,6 +71,16 @@ def test_whoever_may_not_connect_is_on_the_list_after_the_next_run(data, tmp_pat
     files = [tmp_path / name / "certificate.pem" for name in ("van-1", "claim")]
     certificates = [x509.load_pem_x509_certificate(one.read_bytes()) for one in files]
     assert revoked_in(out) == {one.serial_number for one in certificates}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_a_file_that_was_given_to_mosquitto_stays_mosquittos(data, tmp_path):
+    out = tmp_path / "out"
+    run("mosquitto", "--data", data, "--out", out)
+    os.chown(out / "server.pem", 65534, 65534)
+    run("mosquitto", "--data", data, "--out", out)
+    assert (out / "server.pem").stat().st_uid == 65534
+    assert (out / "server.pem").stat().st_mode & 0o777 == 0o600
 
 
 def test_what_cannot_be_is_refused_and_nothing_is_written(data, tmp_path):

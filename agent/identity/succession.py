@@ -214,7 +214,7 @@ class Succession:
         while True:
             was_open = self._dialogue.is_open
             item = self._dialogue.wait(_LOOK_S)
-            if isinstance(item, Verdict):
+            if isinstance(item, Verdict) and not item.kept:  # one that was is the last order's
                 raise UnprovenError(
                     f"the new certificate does not connect: {item.reason}", final=item.refused
                 )
@@ -246,8 +246,10 @@ class Succession:
         return None
 
     def _until_back(self) -> None:
-        while not isinstance(self._dialogue.wait(_LOOK_S), Verdict):
-            pass
+        while True:
+            item = self._dialogue.wait(_LOOK_S)
+            if isinstance(item, Verdict) and not item.kept:
+                return
 
     def _credentials(self, of: Pending | Identity) -> Credentials:
         token = self.present.pkcs11

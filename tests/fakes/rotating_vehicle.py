@@ -117,12 +117,16 @@ class RotatingVehicle:
         return self
 
     def rotate(self):
-        """Ask for it; whether the agent could still answer."""
-        try:
-            tell(self.run_dir, "rotate")
-        except ControlError:
-            return False
-        return True
+        """Ask for it; whether the agent could still answer, which a killed one cannot."""
+
+        def asked():
+            try:
+                tell(self.run_dir, "rotate")
+            except ControlError:
+                return self.process.poll() is not None and "killed"
+            return "asked"
+
+        return wait_until(asked, "an answer of the agent", 60) == "asked"
 
     def ended(self, number=1):
         """The account's word on the rotation, once it has ended."""

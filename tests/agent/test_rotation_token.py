@@ -13,7 +13,10 @@ from tests.fakes.rotation_peer import ACL as ROTATION_ACL
 from tests.fakes.rotation_peer import RotationPeer
 from tests.fakes.token_board import TokenBoard
 
-pytestmark = pytest.mark.needs("softhsm2-util", "mosquitto", "mosquitto_sub")
+pytestmark = [
+    pytest.mark.needs("softhsm2-util", "mosquitto", "mosquitto_sub"),
+    pytest.mark.timeout(300),
+]
 pytest.importorskip("pkcs11", reason="the extra provision-pkcs11 is not installed")
 pytest.importorskip("awsiot", reason="awscrt is not installed")
 

@@ -23,6 +23,9 @@ SOME = 13
 """Of so many steps one is tried."""
 
 
+pytestmark = pytest.mark.timeout(3600 if EACH else 600)
+
+
 @pytest.fixture(scope="module")
 def cloud(tmp_path_factory):
     with running_cloud(tmp_path_factory.mktemp("cloud") / "data", "--no-tiles") as running:

@@ -144,7 +144,8 @@ class Registrations(Protocol):
         """Write down that a board registers with this certificate.
 
         A certificate that it registered earlier becomes INACTIVE. False, and nothing is
-        changed, when the line is not as it was found: somebody else was faster.
+        changed, when the line is not as it was found: somebody else was faster, or that
+        certificate is in use by now.
         """
         ...
 

@@ -270,10 +270,12 @@ class SqliteRegistry:
             changed = connection.execute(
                 "UPDATE allow_list SET certificate_id = ?, registered_ms = ?"
                 " WHERE serial_number = ? AND vehicle_id = ? AND blocked = 0"
-                " AND certificate_id IS ?",
+                " AND certificate_id IS ? AND NOT EXISTS (SELECT 1 FROM certificates AS earlier"
+                " WHERE earlier.certificate_id = allow_list.certificate_id"
+                " AND earlier.certificate_id <> ? AND earlier.connected_ms NOTNULL)",
                 (
-                    *(certificate_id, self._now_ms()),
-                    *(found.serial_number, found.vehicle_id, found.certificate_id),
+                    *(certificate_id, self._now_ms(), found.serial_number, found.vehicle_id),
+                    *(found.certificate_id, certificate_id),
                 ),
             ).rowcount
             if changed and found.certificate_id not in {None, certificate_id}:

@@ -521,3 +521,14 @@ def test_a_claims_session_ends_with_its_connection_whatever_it_asks_for(cloud):
         )
         assert fine
         assert [one.topic for one in board.received] == [accepted(CREATE_FROM_CSR)]
+
+
+def test_a_registration_that_comes_as_the_vehicle_connects_changes_nothing(cloud):
+    """Between the hook's question and its note the first certificate was used."""
+    folder, first = cloud.provisioned()
+    found = cloud.registry.find("S1")
+    with Vehicle(cloud.port, folder, "van-1") as van:
+        assert van.connect()
+        assert not cloud.registry.register(found, "f" * 64)
+        van.publish_acked("telemetry/van-1", sample_json())
+    assert cloud.status(first) is CertificateStatus.ACTIVE

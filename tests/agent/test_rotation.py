@@ -15,6 +15,7 @@ from agent.config import BrokerSettings, IdentitySettings, TransportKind
 from agent.errors import IdentityError
 from agent.identity import IdentityStore
 from agent.identity.due import Validity, due_at, why_due
+from agent.identity.key_process import KeyProcess
 from agent.identity.rotation import Rotation
 from agent.inputs import SourceChanged
 from contract import decode_batch
@@ -382,3 +383,25 @@ def test_a_certificate_that_the_config_names_is_never_rotated(tmp_path, pki):
     rotation.stop()
     with contextlib.suppress(FileNotFoundError):
         shutil.rmtree(tmp_path / "s")
+
+
+def test_without_the_package_that_makes_keys_it_says_what_to_install(tmp_path, monkeypatch):
+    (tmp_path / "cryptography").mkdir()
+    missing = "raise ModuleNotFoundError('no', name='cryptography')\n"
+    (tmp_path / "cryptography" / "__init__.py").write_text(missing)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(IdentityError, match=r"pip install 'milepost\[provision\]'"):
+        KeyProcess(tmp_path, None).make("van-1")
+
+
+def test_the_process_for_keys_makes_another_each_time_and_reads_a_certificates_days(tmp_path, pki):
+    keys = KeyProcess(tmp_path, None)
+    first, second = keys.make("van-1"), keys.make("van-1")
+    assert first.key_pem != second.key_pem
+    assert first.key_label is None
+    certificate = tmp_path / "certificate.pem"
+    certificate.write_bytes(pki.sign(first.request_pem.encode(), valid_days=(-1, 5)))
+    begin, end = keys.days(certificate)
+    assert end - begin == timedelta(days=6)
+    with pytest.raises(IdentityError):
+        keys.days(tmp_path / "none.pem")

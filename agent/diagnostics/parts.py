@@ -33,6 +33,13 @@ _KERNEL: Final = re.compile(
     r"|watchdog|voltage|throttl|thermal|mmc|ext4|i/o error|oom|out of memory|segfault|milepost",
     re.IGNORECASE,
 )
+_UNITS: Final = (
+    *("milepost-agent.service", "milepost-provision.service", "milepost-rotate.service"),
+    *("milepost-update.service", "milepost-update-resume.service"),
+    *("gpsd.service", "chrony.service"),
+)
+"""By name: journalctl takes a pattern only where a unit of that name has a log already."""
+
 _PACKAGES: Final = ("milepost-agent", "gpsd", "chrony", "can-utils", "systemd", "linux-image-*")
 
 
@@ -91,7 +98,7 @@ def _versions(scene: Scene) -> Any:
 def _log(scene: Scene) -> Iterator[str]:
     journal = ask(
         *("journalctl", "--no-pager", "--output=short-iso", f"--lines={LOG_LINES}"),
-        *("--unit=milepost-*", "--unit=gpsd.service", "--unit=chrony.service"),
+        *(f"--unit={unit}" for unit in _UNITS),
         timeout_s=30,
     )
     if journal is None:

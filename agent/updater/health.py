@@ -30,14 +30,14 @@ def boottime_s() -> float:
 
 
 def restart(board: Board) -> float:
-    """Restart the agent; the moment just before.
+    """Have the agent restarted; the moment just before. How that goes is for the wait to see.
 
     Raises:
-        UpdateError: systemd does not.
+        UpdateError: systemd does not take it.
     """
     before_s = boottime_s()
     ask(*board.systemctl, "daemon-reload")
-    ask(*board.systemctl, "restart", board.unit)
+    ask(*board.systemctl, "restart", "--no-block", board.unit)
     return before_s
 
 

@@ -1,3 +1,5 @@
+import base64
+import contextlib
 import json
 import os
 import signal
@@ -6,11 +8,15 @@ import sys
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given
+from hypothesis import strategies as st
 
+from agent import update_cli
 from agent.updater import __main__ as service
 from agent.updater import carry_out, journal
-from agent.updater.board import PACKAGE
+from agent.updater.board import PACKAGE, UpdateError
 from agent.updater.keep import keep_current
+from agent.updater.prepare import wish_of
 from agent.updater.stage import stage
 from contract import release
 from tests.fakes.update_board import DIES, OFFLINE, ROOT, WELL, UpdateBoard
@@ -213,6 +219,58 @@ def test_a_request_that_is_none_is_refused_and_forgotten(bench, request_text):
     assert update(bench) is None
     assert not bench.result()["succeeded"]
     assert names_in(bench.board.inbox) == {"result.json"}
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+        max_leaves=8,
+    ),
+    st.sampled_from(["job_id", "version", "signature", "downgrade", "health_timeout_s"]),
+)
+def test_whatever_a_request_holds_it_is_a_wish_or_refused(value, name):
+    request = {
+        "job_id": "job-1",
+        "version": "2.0-1",
+        "signature": base64.b64encode(bytes(64)).decode(),
+    }
+    assert wish_of(request).job_id == "job-1"
+    with contextlib.suppress(UpdateError):
+        wish = wish_of({**request, name: value})
+        assert 30 <= wish.health_timeout_s <= 86_400
+
+
+def by_hand(bench, file, *more):
+    """``milepost-agent update`` up to where the staged program takes over."""
+    release = {"version": "2.0-1", "signature": bench.sign(file, "2.0-1")}
+    file.with_suffix(".json").write_text(json.dumps(release))
+    return update_cli._prepared(
+        bench.board, file, None, no_cloud="--no-cloud" in more, timeout_s=60
+    )
+
+
+def test_an_update_by_hand_is_prepared_like_one_from_afar(bench):
+    assert by_hand(bench, bench.package("2.0-1", OFFLINE), "--no-cloud")
+    done = subprocess.run([bench.board.program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "2.0-1 runs and is healthy" in done.stderr
+    assert bench.installed() == "ii 2.0-1"
+    assert names_in(bench.board.inbox) == set()
+
+
+def test_an_update_by_hand_is_refused_in_words(bench, capsys):
+    file = bench.package("2.0-1")
+    bench.key = Ed25519PrivateKey.generate()
+    with pytest.raises(SystemExit):
+        by_hand(bench, file)
+    said = capsys.readouterr().err
+    assert "no release key of this board" in said
+    assert "Nothing was changed" in said
+    file.with_suffix(".json").write_text("{}")
+    with pytest.raises(SystemExit):
+        update_cli._prepared(bench.board, file, None, no_cloud=True, timeout_s=60)
+    assert "release sign" in capsys.readouterr().err
 
 
 def test_links_that_the_agents_user_laid_are_not_followed(bench, tmp_path):

@@ -65,9 +65,9 @@ printf '{"boot_id": "%s", "run_id": "%s", "acknowledged_s": %s9}' \\
   "$(cat /proc/sys/kernel/random/boot_id)" $$ "$up" > "$1/health.json.new"
 mv "$1/health.json.new" "$1/health.json"
 echo VERSION > "$1/runs"
-exec sleep 3600
+exec sleep 300
 """
-OFFLINE = '#!/bin/sh\necho VERSION > "$1/runs"\nexec sleep 3600\n'
+OFFLINE = '#!/bin/sh\necho VERSION > "$1/runs"\nexec sleep 300\n'
 DIES = "#!/bin/sh\nexit 1\n"
 
 

@@ -169,11 +169,18 @@ def test_a_second_server_on_the_same_data_is_refused(data_dir):
 
 
 def test_opening_the_map_to_the_network_is_said(data_dir):
-    with running_cloud(data_dir, "--host", "0.0.0.0") as cloud:
+    with running_cloud(data_dir, "--map-host", "0.0.0.0") as cloud:
         assert cloud.url.startswith("http://localhost:")
         assert ask(f"{cloud.url}healthz")[0] == 200
         assert cloud.stop() == 0
     assert "it has no login" in cloud.log.read_text()
+
+
+def test_vehicles_may_come_from_the_network_and_the_map_stays_here(data_dir):
+    with running_cloud(data_dir, "--host", "0.0.0.0") as cloud:
+        assert cloud.url.startswith("http://127.0.0.1:")
+        assert cloud.stop() == 0
+    assert "it has no login" not in cloud.log.read_text()
 
 
 def test_an_areas_file_that_is_broken_stops_the_start(data_dir, tmp_path):

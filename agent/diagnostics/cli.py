@@ -48,7 +48,7 @@ def diagnostics(config_file: Path, out: Path, *, with_samples: bool, log_from_st
     with console.status("looking…") as status:
         subject = examine(config_file)
         entries = collect(
-            Scene(subject, own_log),
+            Scene(subject, own_log, with_samples),
             (*PARTS, SAMPLES) if with_samples else PARTS,
             known_secrets(config_file, subject.parts),
             lambda part: status.update(f"{part.name}: {part.about}…"),

@@ -50,6 +50,8 @@ class Scene:
     subject: Subject
     own_log: str = ""
     """Lines that the running agent has handed over."""
+    with_samples: bool = False
+    """Whether the vehicle's positions may be in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +71,23 @@ def _doctor(scene: Scene) -> Any:
 def _account(scene: Scene) -> Any:
     if scene.subject.account is None:
         return {"agent_runs": scene.subject.running.value}
-    return scene.subject.account
+    return _placed(scene, scene.subject.account)
 
 
 def _last_run(scene: Scene) -> Any:
-    return _json_of(scene.subject.parts.state.dir / "last-run.json")
+    return _placed(scene, _json_of(scene.subject.parts.state.dir / "last-run.json"))
+
+
+def _placed(scene: Scene, tree: Any) -> Any:
+    """An account has the last sample in it: without its position unless that may be there."""
+    if scene.with_samples:
+        return tree
+    if isinstance(tree, dict):
+        return {
+            key: "[position left out]" if key == "location" else _placed(scene, inner)
+            for key, inner in tree.items()
+        }
+    return [_placed(scene, inner) for inner in tree] if isinstance(tree, list) else tree
 
 
 def _config(scene: Scene) -> Any:
@@ -135,6 +149,7 @@ def _board(scene: Scene) -> Any:
     links = ask("ip", "-json", "-details", "-statistics", "link")
     return {
         "collected_at": system_utc().isoformat(),
+        "collected_as": os.geteuid(),
         "boot_id": boot_id(),
         "up_s": boottime_s(),
         "model": read_text("/proc/device-tree/model")

@@ -214,6 +214,19 @@ def test_of_secrets_planted_everywhere_none_is_in_the_bundle(board, key_pem):
         assert name == "README.txt" or name in found["README.txt"]
 
 
+@pytest.mark.parametrize("with_samples", [False, True])
+def test_where_the_vehicle_is_stays_out_unless_it_is_asked_for(board, with_samples):
+    folder, _ = board
+    sample = {"location": {"lat": 50.110512, "lon": 8.682112}, "battery": {"percent": 71}}
+    (folder / "state" / "last-run.json").write_text(json.dumps({"last_sample": sample}))
+    subject = subject_of(folder, {"last_sample": sample})
+    scene = Scene(subject, with_samples=with_samples)
+    entries = collect(scene, [part for part in PARTS if part.name != "doctor.json"], {})
+    everything = b"".join(entry.content for entry in entries).decode()
+    assert ("50.110512" in everything) == with_samples
+    assert everything.count('"percent": 71') == 2
+
+
 def test_a_pin_is_known_by_its_file(tmp_path):
     (tmp_path / "pin").write_text("739152\n")
     broker = tomllib.loads(CONFIG)["broker"] | {"transport": "awscrt"}

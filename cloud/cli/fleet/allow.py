@@ -19,6 +19,13 @@ from cloud.cli.fleet.common import (
 from cloud.cli.place import Place, with_place
 from cloud.errors import ConfigError
 
+EPILOG = """\b
+Examples:
+  milepost-cloud fleet allow add 10000000a1b2c3d4 van-1
+  milepost-cloud fleet allow import boards.csv
+  milepost-cloud fleet allow list
+"""
+
 ADD_EPILOG = """\b
 Examples:
   milepost-cloud fleet allow add 10000000a1b2c3d4 van-1
@@ -64,7 +71,7 @@ that. Removed and added again, a board may register once more.
 """
 
 
-@click.group()
+@click.group(epilog=EPILOG)
 def allow() -> None:
     """The allow list: boards that may register, and as which vehicle."""
 

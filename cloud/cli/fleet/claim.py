@@ -20,6 +20,13 @@ from cloud.cli.fleet.common import (
 from cloud.cli.place import Place, with_place
 from cloud.cli.registry import check_key_folder, write_credentials
 
+EPILOG = """\b
+Examples:
+  milepost-cloud fleet claim create spring-batch --out claim
+  milepost-cloud fleet claim list
+  milepost-cloud fleet claim revoke spring-batch    # when the boards are provisioned
+"""
+
 CREATE_EPILOG = """\b
 Examples:
   milepost-cloud fleet claim create --out claim
@@ -48,7 +55,7 @@ Boards that have their own certificate already stay as they are.
 """
 
 
-@click.group()
+@click.group(epilog=EPILOG)
 def claim() -> None:
     """Claim certificates: what a new board shows to get its own."""
 

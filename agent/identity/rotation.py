@@ -23,13 +23,12 @@ from agent.host import new_run_id
 from agent.identity.dialogue import Dialogue, StoppedError, UnansweredError
 from agent.identity.in_use import InUse
 from agent.identity.key_process import KeyProcess
-from agent.identity.last import LastRotation, load_last, save_last
+from agent.identity.last import Ends, LastRotation
 from agent.identity.store import Identity, IdentityStore
 from agent.identity.succession import ChangesOver, Succession, UnprovenError, answer_filters
 from agent.inputs import SourceChanged
 from agent.ports import Clock, Exchange
 from agent.transport import Credentials
-from contract.messages import format_timestamp
 
 LOG = logging.getLogger("agent.identity")
 
@@ -45,8 +44,6 @@ _MOST_PAUSE_S: Final = 86_400.0
 """Between rotations that begin by themselves and fail."""
 
 _CUT_OFF: Final = "an earlier rotation was cut off"
-_SOURCE: Final = "identity"
-_CAUSE: Final = "rotation"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +73,7 @@ class Rotation:
     ) -> None:
         self._clock = clock
         self._store = store = IdentityStore(state_dir)
-        self._tell = tell
+        self._ends = Ends(clock=clock, store=store, tell=tell)
         self._template = settings.template_name
         credentials = Credentials.of(broker)
         self._obstacle = _obstacle(credentials, store)
@@ -102,7 +99,6 @@ class Rotation:
             new_token=new_run_id,
             on_step=self._note_step,
         )
-        self._observers: list[Callable[[LastRotation], None]] = []
         self._lock = threading.Lock()
         self._reason = ""
         self._step = ""
@@ -110,8 +106,6 @@ class Rotation:
         self._again_s: float | None = None
         self._pause_s = _LEAST_PAUSE_S
         self._not_before_s = 0.0
-        self._is_faulty = False
-        self._last: LastRotation | None = None
         self._thread = threading.Thread(target=self._run, name="rotation", daemon=True)
 
     def start(self) -> None:
@@ -143,8 +137,7 @@ class Rotation:
 
     def observe(self, on_end: Callable[[LastRotation], None]) -> Callable[[], None]:
         """Be told of the end of each rotation, on its thread; what is given ends that."""
-        self._observers.append(on_end)
-        return lambda: self._observers.remove(on_end)
+        return self._ends.observe(on_end)
 
     @property
     def under_way(self) -> str:
@@ -158,8 +151,11 @@ class Rotation:
 
     def take(self, command: dict[str, Any]) -> dict[str, Any]:
         """``milepost-agent rotate``, over the control socket; see ``request``."""
-        number = self._last.number if self._last else 0
-        answer = {"began": False, "under_way": self.under_way, "after_number": number}
+        answer: dict[str, Any] = {
+            "began": False,
+            "under_way": self.under_way,
+            "after_number": self._ends.number,
+        }
         if command.get("if_due"):
             why = self._in_use.why_due()
             if self._obstacle is not None or why is None:
@@ -180,14 +176,14 @@ class Rotation:
             **identity,
             "rotating_because": self._reason or None,
             "step": self._step or None,
-            "last_rotation": self._last.as_json() if self._last else None,
+            "last_rotation": self._ends.account(),
         }
 
     # --- the thread ------------------------------------------------------------------------
 
     def _run(self) -> None:
         try:
-            self._last = load_last(self._store)
+            self._ends.load()
             was_cut_off = self._was_cut_off()
             if was_cut_off:
                 self._reason = _CUT_OFF
@@ -251,10 +247,7 @@ class Rotation:
         self._tries, self._pause_s = 0, _LEAST_PAUSE_S
         self._in_use.learn()
         LOG.info("the identity was rotated: certificate %.12s…", identity.certificate_id)
-        if self._is_faulty:
-            self._is_faulty = False
-            self._tell(SourceChanged(_SOURCE, available=True))
-        self._ended(reason, succeeded=True)
+        self._ends.ended(reason, succeeded=True, certificate_id=identity.certificate_id)
 
     def _failed(self, error: AgentError) -> None:
         self._tries += 1
@@ -267,10 +260,7 @@ class Rotation:
             self._pause_s = min(_MOST_PAUSE_S, 2 * self._pause_s)
             self._discard()
         LOG.warning("the identity was not rotated: %s", error)
-        if not self._is_faulty:
-            self._is_faulty = True
-            self._tell(SourceChanged(_SOURCE, available=False, reason=error.message, cause=_CAUSE))
-        self._ended(error.message, succeeded=False)
+        self._ends.ended(error.message, succeeded=False, certificate_id=self.certificate_id)
 
     def _is_worth_another_try(self, error: AgentError) -> bool:
         if self._tries >= _MOST_TRIES:
@@ -291,18 +281,6 @@ class Rotation:
             if pending is not None and pending.template == self._template:
                 with self._store.locked():
                     self._store.discard_pending()
-
-    def _ended(self, reason: str, *, succeeded: bool) -> None:
-        self._last = LastRotation(
-            ended_at=format_timestamp(self._clock.utc()),
-            succeeded=succeeded,
-            reason=reason,
-            certificate_id=self.certificate_id,
-            number=self._last.number + 1 if self._last else 1,
-        )
-        save_last(self._store, self._last)
-        for observer in list(self._observers):
-            observer(self._last)
 
     def _note_step(self, step: str) -> None:
         LOG.info("rotation: %s", step)

@@ -24,6 +24,7 @@ from agent.doctor import (
     permissions,
     power,
     service,
+    updates,
 )
 from agent.doctor.finding import Finding, Kind, Severity, kinds_of
 from agent.doctor.patience import Call
@@ -73,6 +74,7 @@ AREAS: Final = {
         Area("permissions", "what the agent's user may do", permissions),
         Area("certificate", "the vehicle's key and certificate, and the broker's CA", certificate),
         Area("identity", "the identity of provisioning, and its rotation", identity),
+        Area("updates", "the updater, its release keys, how the last update ended", updates),
         Area("broker", "the way to the broker: name, TCP, TLS, MQTT", broker),
     )
 }

@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -225,6 +226,13 @@ def test_where_the_vehicle_is_stays_out_unless_it_is_asked_for(board, with_sampl
     everything = b"".join(entry.content for entry in entries).decode()
     assert ("50.110512" in everything) == with_samples
     assert everything.count('"percent": 71') == 2
+
+
+def test_the_docs_list_what_is_in_a_bundle():
+    page = (ROOT / "docs" / "diagnostics.md").read_text()
+    assert re.findall(r"^\| `([\w.-]+)` \|", page, re.MULTILINE) == [
+        part.name for part in (*PARTS, SAMPLES)
+    ]
 
 
 def test_a_pin_is_known_by_its_file(tmp_path):

@@ -32,6 +32,7 @@ from agent.doctor import (
     power,
     reference,
     service,
+    updates,
 )
 from agent.doctor import (
     identity as identity_area,
@@ -294,6 +295,14 @@ CASES = {
         config_file,
         config(layer=LayerRecord(failed_job="job-1", failure="no")),
     ),
+    "updates-by-hand": (updates, updates.Facts()),
+    "updates-off": (updates, updates.Facts("failed", 1)),
+    "updates-no-key": (updates, updates.Facts("active", 0)),
+    "updates-not-kept": (
+        updates,
+        updates.Facts("active", 1, {"succeeded": False, "to_version": "2.0", "reason": "offline"}),
+    ),
+    "updates-good": (updates, updates.Facts("active", 1, {"succeeded": True})),
     "service-no-systemd": (service, systemd({}, has_systemd=False)),
     "service-not-installed": (service, systemd({})),
     "service-not-enabled": (service, unit(UnitFileState="disabled")),

@@ -385,6 +385,7 @@ def state_of(bench):
     }
 
 
+@pytest.mark.timeout(1_800)
 @pytest.mark.parametrize(
     ("agent", "version"), [(WELL, "2.0-1"), (DIES, "1.0-1")], ids=["healthy", "dies"]
 )

@@ -208,7 +208,8 @@ def joins(board):
     serial = "10000000a1b2c3d4"
     board.put("/etc/machine-id", f"{serial}\n".encode(), 0o644)
     board.operator("fleet", "allow", "add", serial, VEHICLE)
-    told = json.loads(board.run("milepost-agent", "provision", "--json").splitlines()[-1])
+    said = board.run("milepost-agent", "provision", "--json")
+    told = json.loads(said[said.index("{") : said.rindex("}") + 1])
     (certificate,) = board.certificates()
     assert certificate["status"] == "ACTIVE", certificate
     assert (board.tree / STATE.lstrip("/") / "identity/current/key.pem").is_file()

@@ -26,6 +26,9 @@ CPU_S = 30.0
 UPDATE_S = 1200
 """For a job to end that installs a package on an emulated processor."""
 
+STEP_S = 900.0
+"""At most for one command of the board; an emulated processor may be one of many on its machine."""
+
 UNITS = ("milepost-agent.service", "milepost-provision.service", "milepost-rotate.timer")
 _EXPOSURE = re.compile(r"exposure level for \S+: ([0-9.]+)")
 
@@ -35,7 +38,7 @@ def installs(depot):
     depot.files_before, depot.etc_before = depot.files(), depot.settings()
     began_s = time.monotonic()
     file = f"/{recipe.SHELF}/{recipe.DEB}"
-    said = depot.run("dpkg", "--install", file, timeout_s=600.0)
+    said = depot.run("dpkg", "--install", file, timeout_s=STEP_S)
     took_s = time.monotonic() - began_s
     assert "milepost-agent init" in said, said
     for unit in UNITS:
@@ -71,9 +74,9 @@ def prepares(depot):
     for name in ("certificate.pem", "key.pem"):
         depot.put(f"/etc/milepost/claim/{name}", (claim / name).read_bytes(), 0o600)
     serial = depot.run("cat", "/etc/machine-id").strip()
-    shown = depot.ask("milepost-agent", "provision", "--dry-run", timeout_s=180.0)
-    assert serial in shown.out, shown.out
     depot.operator("fleet", "allow", "add", serial, VEHICLE)
+    shown = depot.ask("milepost-agent", "provision", "--dry-run", timeout_s=STEP_S)
+    assert serial in shown.out, shown.out
     return f"claim certificate on the board, {VEHICLE} on the allow list"
 
 
@@ -144,8 +147,8 @@ def is_small(depot):
 
 def is_doctored(depot):
     """``doctor`` finds nothing wrong with a vehicle in the fleet."""
-    done = depot.ask("milepost-agent", "doctor", "--json", timeout_s=300.0)
-    told = json.loads(done.out)
+    done = depot.ask("milepost-agent", "doctor", "--json", timeout_s=STEP_S)
+    told = json.loads(done.out[done.out.index("{") :])
     errors = [one for one in told["findings"] if one["severity"] == "error"]
     assert not errors, errors
     return f"exit code {done.code}, {len(told['findings'])} findings, no error"
@@ -187,7 +190,7 @@ def upgrades(depot):
 def rotates(depot):
     """A rotation ends with a new certificate ACTIVE and the old one INACTIVE."""
     (old,) = [one for one in depot.certificates() if one["status"] == "ACTIVE"]
-    depot.run("milepost-agent", "rotate", "--wait", timeout_s=900.0)
+    depot.run("milepost-agent", "rotate", "--wait", timeout_s=STEP_S)
 
     def settled():
         found = {one["certificate_id"]: one["status"] for one in depot.certificates()}
@@ -213,7 +216,7 @@ def stays(depot):
 
 def leaves(depot):
     """Purge asks nothing and leaves nothing."""
-    depot.run("dpkg", "--purge", "milepost-agent", timeout_s=300.0)
+    depot.run("dpkg", "--purge", "milepost-agent", timeout_s=STEP_S)
     left = sorted(name for name in depot.files() - depot.files_before if not _is_the_board_s(name))
     assert not left, left[:20]
     gone = sorted(name for name in depot.files_before - depot.files() if not _is_the_board_s(name))

@@ -10,6 +10,9 @@ import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from moto import mock_aws
 
+from agent.jobs.diagnostics import DiagnosticsOperation
+from agent.jobs.update import UpdateOperation
+from cloud.cli.program import jobs
 from cloud.errors import ConfigError, StoreError
 from cloud.file_store import FileStore
 from cloud.job_files import MAX_PRESIGNED_S, OneMachineFiles, S3Files
@@ -141,6 +144,30 @@ def test_on_aws_the_file_is_in_the_bucket_and_the_url_is_signed_for_it_alone(s3,
     upload = urlsplit(files.upload_url("van-1", "job-1"))
     assert upload.path.endswith("uploads/van-1/job-1.tar.gz")
     assert files.place("van-1", "job-1") == "s3://releases/uploads/van-1/job-1.tar.gz"
+
+
+@pytest.mark.needs("dpkg-deb")
+def test_on_aws_the_job_carries_the_signature_and_a_url_of_the_bucket(s3, tmp_path, key):
+    file = package(tmp_path)
+    write_release(sign(file, key / "private.pem", downgrade=False), file.with_suffix(".json"))
+    iot = boto3.client("iot", region_name="eu-central-1")
+    iot.create_thing(thingName="van-1")
+    words = ["update", "--deb", str(file), "van-1", "--aws", "--region", "eu-central-1"]
+    jobs.main([*words, "--bucket", "releases"], standalone_mode=False)
+    (job,) = iot.list_jobs()["jobs"]
+    document = json.loads(iot.get_job_document(jobId=job["jobId"])["document"])
+    parameters = document["parameters"]
+    assert document["operation"] == "update"
+    assert parameters["signature"] == json.loads(file.with_suffix(".json").read_text())["signature"]
+    UpdateOperation(tmp_path, None, str).check(parameters)
+    jobs.main(
+        ["diagnostics", "van-1", "--aws", "--region", "eu-central-1", "--bucket", "releases"],
+        standalone_mode=False,
+    )
+    (asked,) = [one["jobId"] for one in iot.list_jobs()["jobs"] if one["jobId"] != job["jobId"]]
+    document = json.loads(iot.get_job_document(jobId=asked)["document"])
+    DiagnosticsOperation(tmp_path, tmp_path, None, str).check(document["parameters"])
+    assert f"uploads/van-1/{asked}.tar.gz" in document["parameters"]["upload_url"]
 
 
 def test_a_bucket_that_is_not_there_is_told(s3, tmp_path):

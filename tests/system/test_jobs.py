@@ -146,6 +146,17 @@ def test_settings_are_rolled_back_all_the_same_when_the_power_goes(scene, when):
     assert layer_of(scene) is None
 
 
+def test_a_cancelled_job_takes_its_settings_back(scene):
+    scene.agent.start()
+    scene.create("job-1", "apply-config", {"settings": {"sampling": {"normal": {"interval_s": 1}}}})
+    wait_until(lambda: (layer_of(scene) or {}).get("on_trial"), "the trial", 90)
+    scene.jobs("cancel", "job-1", "--force")
+    wait_until(lambda: scene.agent.account() and layer_of(scene) is None, "the end of it", 90)
+    assert scene.execution("job-1")["status"] == "CANCELED"
+    wait_until(lambda: scene.agent.exits == [75, 75], "the restarts", 60)
+    assert scene.agent.journal() is None
+
+
 def test_settings_that_cut_the_vehicle_off_are_rolled_back_by_itself(scene):
     scene.agent.start()
     nowhere = {"settings": {"broker": {"port": 1}}, "confirm_within_s": 30}

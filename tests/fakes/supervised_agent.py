@@ -6,15 +6,23 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 
 from agent.control import ask
 from agent.errors import ControlError
+from cloud.clock import SystemClock
+from cloud.ports import NewJob
+from cloud.stores.database import Database
+from cloud.stores.schema import MIGRATIONS
+from cloud.stores.sqlite import DATABASE_NAME
+from cloud.stores.sqlite_jobs import SqliteJobs
+from contract.jobs import JobDocument
 from tests.conftest import ROOT
 from tests.fakes.one_machine import issued_identity, milepost_cloud, wait_until
 
 CONFIG = """
 [vehicle]
-id = "van-1"
+id = "{vehicle_id}"
 [state]
 dir = "state"
 runtime_dir = "run"
@@ -35,10 +43,10 @@ key_file = "identity/key.pem"
 
 
 class SupervisedAgent:
-    """One vehicle, ``van-1``; ``exits`` are the codes with which its processes ended."""
+    """One vehicle; ``exits`` are the codes with which its processes ended."""
 
-    def __init__(self, folder, data_dir):
-        self.folder = folder
+    def __init__(self, folder, data_dir, vehicle_id="van-1"):
+        self.folder, self.vehicle_id = folder, vehicle_id
         self.command = ["-m", "agent", "run"]
         self.log = folder / "agent.log"
         self.config = folder / "agent.toml"
@@ -47,10 +55,12 @@ class SupervisedAgent:
         self._stopping = threading.Event()
         self._thread = None
         folder.mkdir(exist_ok=True)
-        issued_identity(data_dir, "van-1", folder / "identity")
+        issued_identity(data_dir, vehicle_id, folder / "identity")
 
     def configure(self, port, more="", *, hold_s=0):
-        self.config.write_text(CONFIG.format(port=port, more=more, hold_s=hold_s))
+        self.config.write_text(
+            CONFIG.format(port=port, more=more, hold_s=hold_s, vehicle_id=self.vehicle_id)
+        )
 
     def start(self):
         self._stopping.clear()
@@ -101,28 +111,45 @@ class SupervisedAgent:
 
 
 class JobsScene:
-    """A supervised vehicle, a cloud, and the operator's command."""
+    """A supervised vehicle, a cloud, and the operator, who names jobs per vehicle."""
 
     def __init__(self, cloud, agent):
         self.cloud, self.agent = cloud, agent
 
+    def name(self, job):
+        """A cloud may serve several scenes."""
+        return f"{self.agent.vehicle_id}-{job}"
+
     def jobs(self, *words, code=0):
+        """``milepost-cloud jobs``; what it prints."""
         done = milepost_cloud("jobs", *words, "--data", self.cloud.data_dir)
         assert done.returncode == code, f"{done.stdout}{done.stderr}\n{self.agent.log.read_text()}"
         return done.stdout
 
-    def create(self, job_id, operation, parameters=None):
-        words = [operation, "van-1", "--job-id", job_id]
-        if parameters is not None:
-            words += ["--parameters", json.dumps(parameters)]
-        self.jobs("create", *words)
+    def create(self, job, operation, parameters=None):
+        document = JobDocument(operation, parameters or {})
+        with self.store() as jobs:
+            jobs.create(NewJob(document, [self.agent.vehicle_id], self.name(job)))
 
-    def execution(self, job_id):
-        return json.loads(self.jobs("describe", job_id, "--json"))["executions"][0]
+    def execution(self, job):
+        with self.store() as jobs:
+            (execution,) = jobs.describe(self.name(job)).executions
+        return execution
 
-    def wait_for(self, job_id, *statuses, deadline_s=90):
+    def wait_for(self, job, *statuses, deadline_s=90):
+        """What the vehicle tells of it, when it has come so far."""
+
         def reached():
-            execution = self.execution(job_id)
-            return execution if execution["status"] in statuses else None
+            execution = self.execution(job)
+            return [execution.details] if execution.status in statuses else None
 
-        return wait_until(reached, f"{job_id} to be {statuses}", deadline_s)
+        (details,) = wait_until(reached, f"{job} to be {statuses}", deadline_s)
+        return details
+
+    @contextmanager
+    def store(self):
+        database = Database(self.cloud.data_dir / DATABASE_NAME, MIGRATIONS, create=False)
+        try:
+            yield SqliteJobs(database, SystemClock())
+        finally:
+            database.close()

@@ -34,9 +34,6 @@ DISK_SIZE = "2G"
 ROOT = Path(__file__).resolve().parents[3]
 GUEST = Path(__file__).resolve().parent / "guest"
 CONFIG = GUEST / "agent.toml"
-UNITS = ROOT / "systemd"
-AGENT_UNITS = ("milepost-agent.service", "milepost-clock.service", "milepost-clock.socket")
-AGENT_USER = UNITS / "milepost.sysusers"
 DBC = ROOT / "firmware-config/dbc/milepost-demo.dbc"
 DRIVE_CAN = ROOT / "simulator/traces/default.candump"
 DRIVE_NMEA = ROOT / "simulator/traces/default.nmea"
@@ -44,9 +41,6 @@ SKIPPED_CAN_S = 9.0
 """Until the drive's vehicle is in use, so that a trip begins with the boot."""
 
 FILES = {
-    **{UNITS / name: f"etc/systemd/system/{name}" for name in AGENT_UNITS},
-    AGENT_USER: "usr/lib/sysusers.d/milepost.conf",
-    DBC: "etc/milepost/milepost-demo.dbc",
     GUEST / "helper.py": "opt/rig/helper.py",
     GUEST / "rig-network.service": "etc/systemd/system/rig-network.service",
     GUEST / "rig-can.service": "etc/systemd/system/rig-can.service",
@@ -58,10 +52,13 @@ TEXTS = {
     "etc/fstab": "/dev/vda / ext4 defaults,errors=remount-ro 0 1\n",
     "etc/resolv.conf": "",
 }
-BOARD_FILES = {GUEST / "chrony.conf": "etc/chrony/chrony.conf"}
+BOARD_FILES = {
+    DBC: "etc/milepost/milepost-demo.dbc",
+    GUEST / "chrony.conf": "etc/chrony/chrony.conf",
+}
 BOARD_TEXTS = {"etc/default/gpsd": 'DEVICES="/dev/ttyS1"\nGPSD_OPTIONS="-n"\nUSBAUTO="false"\n'}
 BOARD_ENABLED = ("gpsd.service", "chrony.service")
-"""What ``milepost-agent board apply`` would do: only where the agent comes installed."""
+"""What the installer and ``board apply`` would do: only where the agent comes installed."""
 
 ENABLED = ("rig-network.service", "rig-can.service", "rig-helper.service")
 MASKED = (

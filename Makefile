@@ -50,18 +50,6 @@ test-rig-power: rig-set-up ## its power is cut at random moments (CUTS=20 RIG_DE
 test-rig-fleet: rig-set-up ## a bare board: package, claim, watchdog, upgrade, rotation, purge (RIG_DEADLINE_S=3600)
 	$(BIN)/python -m tests.rigs.board fleet --deadline $(RIG_DEADLINE_S) $(RIG_ARGS)
 
-.PHONY: test-rig-fleet-arm64
-test-rig-fleet-arm64: userland-set-up ## the arm64 package under user emulation (about 15 min)
-	$(BIN)/python -m tests.rigs.board userland --arch arm64 --deadline $(RIG_DEADLINE_S)
-
-.PHONY: test-rig-fleet-armhf
-test-rig-fleet-armhf: userland-set-up ## the armhf package likewise
-	$(BIN)/python -m tests.rigs.board userland --arch armhf --deadline $(RIG_DEADLINE_S)
-
-.PHONY: userland-set-up
-userland-set-up: $(STAMPS)/dev
-	@.ci/apt-packages userland
-
 .PHONY: test-network
 test-network: $(STAMPS)/dev apt-packages ## the network's faults for minutes each, through the fault proxy (about 15 min)
 	MILEPOST_FULL=1 $(BIN)/pytest --numprocesses 2 --durations 10 tests/network

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import click
 
-from tests.rigs.board import can, clock, fleet, network, power, userland
+from tests.rigs.board import can, clock, fleet, network, power
 from tests.rigs.board import image as images
 from tests.rigs.board.bench import Bench
 from tests.rigs.board.depot import Depot
@@ -148,28 +148,6 @@ def fleet_command(**options):
         stand=Depot,
         installed=False,
     )
-
-
-@rig.command("userland")
-@click.option("--arch", type=click.Choice(sorted(userland.EMULATORS)), required=True)
-@click.option("--deadline", "deadline_s", default=3600, show_default=True, help="Seconds.")
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the report.")
-@click.option("--keep", type=click.Path(path_type=Path), help="Keep the logs in this folder.")
-def userland_command(*, arch, deadline_s, json_file, keep):
-    """The package of another architecture: install, claim, samples, purge; no kernel of its own."""
-    made = _had(lambda: userland.build(arch, _say))
-    _on_signals(deadline_s)
-    with tempfile.TemporaryDirectory(prefix="rig-") as temporary:
-        folder = keep or Path(temporary)
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            with userland.Board(made, folder, say=_say) as board:
-                report = userland.run(board)
-        except RigError as error:
-            _fail(str(error))
-        finally:
-            signal.alarm(0)
-    _tell(report, fleet.words, json_file)
 
 
 @rig.command("run")

@@ -124,10 +124,10 @@ def check_config(config_file: Path) -> None:
 
     try:
         settings = config.load(config_file)
-        from agent import compose, identity  # noqa: PLC0415  likewise
+        from agent import check, identity  # noqa: PLC0415  likewise
 
         settings = identity.identified(settings)
-        compose.check(settings)
+        check.check(settings)
     except AgentError as error:
         fail(error)
     _tell_of_layer(config_file)

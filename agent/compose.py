@@ -6,22 +6,18 @@ sources, engine, then delivery, which drains, commits and says farewell.
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import gc
 import json
 import logging
 import os
 import signal
-import threading
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any, Final
 
-from agent.child import run_python
+from agent import memory, state_dir
+from agent.check import check
 from agent.compose_jobs import make_jobs
-from agent.compose_sources import SourceSet, check_sources
+from agent.compose_sources import SourceSet
 from agent.config import AgentSettings, JobsMode, ShadowMode
 from agent.control_server import ControlServer
 from agent.delivery import OUTBOX_FILE, Delivery
@@ -31,11 +27,10 @@ from agent.engine.rate import Rate
 from agent.engine.state import VehicleState
 from agent.engine.trips import TripKeeper
 from agent.engine.watches import LowBatteryMark
-from agent.errors import StateError
 from agent.files import write_atomically
 from agent.health_mark import HealthMark
 from agent.host import SystemClock, boot_id, new_run_id
-from agent.identity import IdentityStore, identified
+from agent.identity import identified
 from agent.identity.rotation import Rotation
 from agent.inputs import Inbox
 from agent.jobs.link import JobsLink
@@ -45,11 +40,9 @@ from agent.ports import TimeBase
 from agent.shadow import RemoteSettings, ShadowLink
 from agent.time_anchor import TimeAnchor
 from agent.transfer import Broker, FileClient
-from agent.transport import Credentials, certificate_name, check_credentials, check_transport
+from agent.transport import Credentials, check_credentials
 
 LAST_RUN_FILE: Final = "last-run.json"
-VEHICLE_FILE: Final = "vehicle-id"
-"""Whose state a directory holds."""
 
 _log = logging.getLogger(__name__)
 
@@ -64,36 +57,6 @@ def software_version() -> str:
 
 def _make_clock(kept: TimeBase | None) -> SystemClock:
     return SystemClock(kept=kept)
-
-
-def check(settings: AgentSettings) -> None:
-    """Look at everything the config names that can be looked at without running.
-
-    Raises:
-        ConfigError: a CAN interface or a mapped signal does not exist, a DBC is broken.
-        IdentityError: a certificate or key file is missing or unreadable, they do not
-            belong together, or the certificate is not valid now.
-    """
-    check_identity(settings)
-    check_sources(settings)
-
-
-def check_identity(settings: AgentSettings) -> None:
-    """Look at certificate and key, or at the token; raises as ``check``."""
-    credentials = Credentials.of(settings.broker)
-    check_credentials(credentials)
-    check_transport(settings.broker)
-    name = certificate_name(credentials)
-    if IdentityStore(settings.state.dir).holds(credentials.certificate_file):
-        return  # registered; its certificate need not bear the vehicle's name
-    if name != settings.vehicle.id and credentials.pkcs11 is None:
-        _log.warning(
-            "broker.certificate_file: %s is the certificate of %r, vehicle.id is %r: AWS IoT Core"
-            " goes by the thing it is attached to, the one-machine cloud will refuse it",
-            credentials.certificate_file,
-            name,
-            settings.vehicle.id,
-        )
 
 
 class Agent:
@@ -118,8 +81,8 @@ class Agent:
         self.clock = make_clock(anchor.load())
         self._started = False
         check_credentials(Credentials.of(settings.broker))
-        self._prepare_directories()
-        first_outbox = _make_first_outbox(settings.state.dir / OUTBOX_FILE)
+        state_dir.prepare(settings.state)
+        first_outbox = state_dir.make_first_outbox(settings.state.dir / OUTBOX_FILE)
         self._remote: RemoteSettings | None = None
         if settings.shadow.mode is ShadowMode.ON:
             self._remote = RemoteSettings(settings, settings.state.dir)
@@ -220,7 +183,7 @@ class Agent:
         Raises:
             StateError: a directory cannot be used, or another agent uses it.
         """
-        _claim_state_dir(self.settings.state.dir, self.settings.vehicle.id)
+        state_dir.claim(self.settings.state.dir, self.settings.vehicle.id)
         self.delivery.start()
         self._started = True
         self.engine.start()
@@ -232,7 +195,7 @@ class Agent:
         self._metrics.start()
         if self._jobs is not None:
             self._jobs.start()
-        _give_back_memory()
+        memory.give_back()
 
     def stop(self) -> None:
         """Stop in order, deliver what can be delivered, and leave the last account."""
@@ -286,80 +249,8 @@ class Agent:
         self._sources.on_rate(rate)
         self.delivery.set_rate(rate)
 
-    def _prepare_directories(self) -> None:
-        for key, folder in (
-            ("state.dir", self.settings.state.dir),
-            ("state.runtime_dir", self.settings.state.runtime_dir),
-        ):
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-                if not os.access(folder, os.W_OK | os.X_OK):
-                    raise PermissionError(13, "Permission denied")
-            except OSError as error:
-                raise StateError(
-                    f"{key}: cannot use {folder}: {error.strerror}",
-                    hint="Create it for the user that the agent runs as, or set another.",
-                ) from None
-
 
 def _broker(configured: AgentSettings) -> Broker:
     """With the identity of this moment, which a rotation changes."""
     broker = identified(configured).broker
     return Broker(broker.host, Credentials.of(broker))
-
-
-def _claim_state_dir(state_dir: Path, vehicle_id: str) -> None:
-    """Refuse another vehicle's state: its messages would go out under this one's name.
-
-    Raises:
-        StateError: the directory is another vehicle's; names both.
-    """
-    mark = state_dir / VEHICLE_FILE
-    try:
-        owner = mark.read_text(encoding="utf-8").strip()
-    except FileNotFoundError:
-        try:
-            write_atomically(mark, f"{vehicle_id}\n".encode())
-        except OSError as error:
-            # the outbox says what a full disk means; the mark is made at a later start
-            _log.warning("%s cannot be written: %s", mark, error)
-        return
-    except (OSError, UnicodeDecodeError) as error:
-        raise StateError(f"cannot read {mark}: {error}", hint="Restore or remove it.") from None
-    if owner != vehicle_id:
-        raise StateError(
-            f"state.dir: {state_dir} holds what {owner} has not delivered yet, "
-            f"and this is {vehicle_id}",
-            hint=f"Give {vehicle_id} a state.dir of its own; or let {owner} deliver, see that "
-            f"`milepost-agent outbox status` says nothing waits, and remove {mark}.",
-        )
-
-
-def _make_first_outbox(path: Path) -> threading.Thread:
-    """Make a new outbox's tables in a process of its own, beside whatever else starts.
-
-    Only a new file needs sqlite-utils, and it brings up to 20 MB that would stay. If this
-    fails for any reason, the outbox makes its tables itself and says what is wrong.
-    """
-    program = (
-        "import sys, pathlib; from agent.outbox.schema import migrate; "
-        "migrate(pathlib.Path(sys.argv[1]), 0)"
-    )
-
-    def make() -> None:
-        if not path.exists():
-            with contextlib.suppress(OSError, TimeoutError):
-                run_python("-c", program, str(path), timeout_s=30)
-
-    thread = threading.Thread(target=make, name="first-outbox", daemon=True)
-    thread.start()
-    return thread
-
-
-def _give_back_memory() -> None:
-    """What only the start needed goes back to the kernel; glibc keeps it otherwise."""
-    gc.collect()
-    gc.freeze()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)

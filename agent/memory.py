@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 from typing import Final
 
 _PR_SET_THP_DISABLE: Final = 41
@@ -17,3 +18,12 @@ def use_small_pages() -> None:
     the call is left as it is.
     """
     ctypes.CDLL(None).prctl(_PR_SET_THP_DISABLE, 1, 0, 0, 0)
+
+
+def give_back() -> None:
+    """What only the start needed goes back to the kernel; glibc keeps it otherwise."""
+    gc.collect()
+    gc.freeze()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

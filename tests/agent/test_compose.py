@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from agent.compose import VEHICLE_FILE, _claim_state_dir
 from agent.errors import StateError
+from agent.state_dir import VEHICLE_FILE, claim
 from tests.conftest import ROOT
 from tests.fakes.pki import Pki
 
@@ -28,11 +28,11 @@ key_file = "{identity.key_file}"
 
 
 def test_a_state_directory_keeps_its_vehicle(tmp_path):
-    _claim_state_dir(tmp_path, "van-2")
-    _claim_state_dir(tmp_path, "van-2")
+    claim(tmp_path, "van-2")
+    claim(tmp_path, "van-2")
     assert (tmp_path / VEHICLE_FILE).read_text() == "van-2\n"
     with pytest.raises(StateError, match="van-2 has not delivered yet, and this is van-1"):
-        _claim_state_dir(tmp_path, "van-1")
+        claim(tmp_path, "van-1")
 
 
 def test_run_refuses_another_vehicles_state_and_says_what_to_do(tmp_path):

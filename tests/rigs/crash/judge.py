@@ -112,6 +112,11 @@ def judge(lives, arrivals, *, limit_s, broker_took=0, publishes_received=0):
         _look_at_end(life, verdict)
         if life.run_id is not None:
             _look_for_losses(life, received[life.vehicle, life.run_id], limit_s, verdict)
+    # a life that is killed in its start may have published before it was ever asked
+    asked = {(life.vehicle, life.run_id) for life in lives}
+    for run, sequences in received.items():
+        if run not in asked:
+            verdict.created_messages += max(sequences)
     gaps = sorted(one.seen_s - one.before_s for life in lives for one in life.created[1:])
     verdict.watched_within_s = round(gaps[len(gaps) * 99 // 100], 3) if gaps else 0.0
     by_vehicle = defaultdict(list)

@@ -34,6 +34,16 @@ def test_when_everything_arrived_it_passes_and_counts():
     assert verdict.kills_by_moment == {"running": 1}
 
 
+def test_a_run_that_was_killed_before_anybody_asked_it_counts_by_what_arrived():
+    unasked = Life(
+        "van-1", run_id=None, moment="start-up", network="online", started_s=90.0, exit_code=-9,
+        killed_s=KILLED_S,
+    )  # fmt: skip
+    arrivals = [*arrived(*range(1, 11)), *arrived(1, 2, run_id="bb")]
+    verdict = judge([life(), unasked], arrivals, limit_s=LIMIT_S)
+    assert (verdict.created_messages, verdict.distinct_messages) == (12, 12)
+
+
 def test_what_was_younger_than_the_limit_may_be_lost_and_is_counted():
     verdict = judge([life()], arrived(*range(1, 6)), limit_s=LIMIT_S)
     assert verdict.passed

@@ -20,20 +20,11 @@ from agent.identity import IdentityStore
 from agent.provision import reach
 from agent.provision.failures import Cause
 from tests.conftest import ROOT
+from tests.fakes.certificate_peer import CSR, for_another_key, rejected, says, silent, twice
 from tests.fakes.mosquitto import Mosquitto
 from tests.fakes.mqtt_peer import MqttPeer
 from tests.fakes.pki import Pki
-from tests.fakes.provisioning_peer import (
-    ACL,
-    CSR,
-    REGISTER,
-    ProvisioningPeer,
-    for_another_key,
-    rejected,
-    says,
-    silent,
-    twice,
-)
+from tests.fakes.provisioning_peer import ACL, REGISTER, ProvisioningPeer
 
 pytestmark = pytest.mark.needs("mosquitto")
 CLIENTS = {"awsiotsdk": "localhost", "paho": "127.0.0.1"}

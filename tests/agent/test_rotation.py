@@ -19,12 +19,19 @@ from agent.identity.key_process import KeyProcess
 from agent.identity.rotation import Rotation
 from agent.inputs import SourceChanged
 from contract import decode_batch
+from tests.fakes.certificate_peer import (
+    CSR,
+    for_another_key,
+    issued_by,
+    rejected,
+    says,
+    silent,
+)
 from tests.fakes.delivering_vehicle import RealTime, make_delivery
 from tests.fakes.mosquitto import Mosquitto, MosquittoSub
 from tests.fakes.pki import Pki
-from tests.fakes.provisioning_peer import rejected, says, silent
 from tests.fakes.rotating_delivery import RotatingDelivery, keep_as_provisioned, until
-from tests.fakes.rotation_peer import ACL, CSR, REGISTER, RotationPeer, for_another_key, issued_by
+from tests.fakes.rotation_peer import ACL, REGISTER, RotationPeer
 
 needs_broker = pytest.mark.needs("mosquitto", "mosquitto_sub")
 TELEMETRY = "telemetry/van-1"

@@ -147,7 +147,7 @@ def is_small(depot):
 
 
 def is_doctored(depot):
-    """``doctor`` finds nothing wrong with a vehicle in the fleet."""
+    """``doctor`` finds no error in a vehicle of the fleet."""
     done = depot.ask("milepost-agent", "doctor", "--json", timeout_s=STEP_S)
     told = json.loads(done.out[done.out.index("{") :])
     errors = [one for one in told["findings"] if one["severity"] == "error"]

@@ -30,7 +30,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from cloud.clock import SystemClock, from_milliseconds
-from cloud.fleet import Fleet
+from cloud.fleet_file import Fleet
 from cloud.geo import geohash_zone
 from cloud.handlers import enrich, track_position
 from cloud.handlers.records import read_records

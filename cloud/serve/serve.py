@@ -37,7 +37,7 @@ from typing import TYPE_CHECKING, Final
 from cloud.areas import NO_AREAS, Areas, load_areas
 from cloud.clock import Clock, SystemClock
 from cloud.file_store import FileStore
-from cloud.fleet import Fleet, load_fleet
+from cloud.fleet_file import Fleet, load_fleet
 from cloud.pki import Authority
 from cloud.serve.broker import Broker
 from cloud.serve.consumer import Batching, Consumer, Process

@@ -19,7 +19,7 @@ from typing import Any, Final
 from cloud.areas import NO_AREAS, Areas
 from cloud.clock import Clock, SystemClock, milliseconds
 from cloud.errors import ConfigError
-from cloud.fleet import Fleet
+from cloud.fleet_file import Fleet
 from cloud.ports import VehicleRegister
 from cloud.stores import Stores
 from cloud.stores.database import Database

@@ -8,7 +8,7 @@ import pytest
 from moto import mock_aws
 
 from cloud.areas import parse_areas
-from cloud.fleet import Fleet
+from cloud.fleet_file import Fleet
 from cloud.ports import Vehicle
 from cloud.stores import Stores
 from cloud.stores.aws import aws_stores

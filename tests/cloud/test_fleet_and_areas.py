@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from cloud.areas import NO_AREAS, AreaKind, load_areas, parse_areas
 from cloud.errors import ConfigError
-from cloud.fleet import load_fleet
+from cloud.fleet_file import load_fleet
 from cloud.geo import distance_m, geohash_zone
 from cloud.ports import Vehicle
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import uvicorn
 
 from cloud.areas import NO_AREAS, load_areas
-from cloud.fleet import load_fleet
+from cloud.fleet_file import load_fleet
 from cloud.stores.queries import Queries
 from cloud.web.app import create_app
 

@@ -17,7 +17,7 @@ Time is passed in; nothing here reads a clock.
 """
 
 from cloud.pki.authority import Authority, Credentials, check_vehicle_id
-from cloud.pki.certificates import certificate_id_of, serial_of
+from cloud.pki.certificates import certificate_id_of, certificate_id_of_der, serial_of
 from cloud.pki.csr import MAX_CSR_BYTES
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "Authority",
     "Credentials",
     "certificate_id_of",
+    "certificate_id_of_der",
     "check_vehicle_id",
     "serial_of",
 ]

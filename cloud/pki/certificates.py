@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from hashlib import sha256
 from ipaddress import ip_address
 from typing import Final, Self
 
@@ -182,8 +183,13 @@ def names_of(certificate: x509.Certificate) -> set[str]:
 
 
 def certificate_id_of(certificate: x509.Certificate) -> str:
-    """What AWS IoT calls ``certificateId``: SHA-256 of the DER, lower-case hexadecimal."""
-    return certificate.fingerprint(hashes.SHA256()).hex()
+    """What AWS IoT calls ``certificateId``."""
+    return certificate_id_of_der(certificate.public_bytes(serialization.Encoding.DER))
+
+
+def certificate_id_of_der(certificate_der: bytes) -> str:
+    """The same, of a certificate as TLS shows it: its SHA-256, lower-case hexadecimal."""
+    return sha256(certificate_der).hexdigest()
 
 
 def pem_of(certificate: x509.Certificate) -> bytes:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
 from amqtt.adapters import StreamReaderAdapter, StreamWriterAdapter
@@ -18,6 +17,7 @@ from amqtt.broker import Broker
 from amqtt.contexts import Action, BrokerConfig, ListenerConfig, ListenerType
 from amqtt.plugins.base import BaseAuthPlugin, BaseTopicPlugin
 
+from cloud.pki import certificate_id_of_der
 from cloud.provisioning.ports import Principal
 from cloud.serve.policy import refuse_subscribe
 
@@ -170,6 +170,6 @@ def close_promptly(writer: asyncio.StreamWriter) -> None:
 
 
 def certificate_id(ssl_object: Any) -> str | None:
-    """The id of the verified peer certificate: SHA-256 of its DER, hexadecimal."""
+    """The id of the verified peer certificate."""
     der = ssl_object.getpeercert(binary_form=True) if ssl_object is not None else None
-    return sha256(der).hexdigest() if der else None
+    return certificate_id_of_der(der) if der else None

@@ -16,14 +16,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from hashlib import sha256
 from typing import Any, Final
 
 from cryptography import x509
 
 from cloud.clock import Clock, from_milliseconds, milliseconds
 from cloud.errors import FleetError
-from cloud.pki.certificates import certificate_id_of, pem_of
+from cloud.pki.certificates import certificate_id_of, certificate_id_of_der, pem_of
 from cloud.provisioning.ports import (
     AllowedVehicle,
     Certificate,
@@ -105,7 +104,7 @@ class SqliteRegistry:
 
     def vehicle_of(self, certificate_der: bytes) -> str | None:
         """The vehicle that shows this certificate, as long as it counts."""
-        found = self.principal(sha256(certificate_der).hexdigest())
+        found = self.principal(certificate_id_of_der(certificate_der))
         if isinstance(found, Principal) and found.kind is PrincipalKind.VEHICLE:
             return found.name
         return None

@@ -21,7 +21,7 @@ from cloud.cli.vehicles import check_vehicle
 from cloud.errors import ConfigError, JobsError
 
 if TYPE_CHECKING:
-    from cloud.ports import JobReport, Jobs
+    from cloud.jobs.ports import JobReport, Jobs
     from contract.jobs import JobDocument
 
 POLL_S: Final = 0.5
@@ -136,7 +136,7 @@ def create_job(
     as_json: bool = False,
 ) -> None:
     """What each command that makes a job does; ends the program."""
-    from cloud.ports import NewJob  # noqa: PLC0415  slow
+    from cloud.jobs.ports import NewJob  # noqa: PLC0415  slow
 
     name = job_id or f"{document.operation}-{secrets.token_hex(4)}"
     with operators_jobs(place) as port:

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cloud.ports import ExecutionReport, JobReport
+    from cloud.jobs.ports import ExecutionReport, JobReport
 
 
 def as_json(job: JobReport) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from cloud.cli.vehicles import check_vehicle
 from cloud.errors import ConfigError, ShadowError
 
 if TYPE_CHECKING:
-    from cloud.ports import Shadows
+    from cloud.shadow.ports import Shadows
 
 POLL_S: Final = 0.5
 

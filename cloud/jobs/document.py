@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 from cloud.errors import JobsError
+from cloud.jobs.ports import NewJob
 from cloud.jobs.requests import MAX_STEP_MINUTES
-from cloud.ports import NewJob
 from contract.errors import ContractError
 from contract.jobs import JOB_ID, MAX_DOCUMENT_BYTES, parse_document
 

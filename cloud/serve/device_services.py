@@ -21,9 +21,9 @@ from functools import partial
 from typing import Final, Protocol
 
 from cloud.errors import CloudError
-from cloud.ports import Announcement
 from cloud.provisioning.ports import Principal, PrincipalKind
 from cloud.serve.ingest import Settled
+from cloud.stores.announcements import Announcement
 
 MAX_IN_FLIGHT: Final = 10
 """Requests that a connection may have in progress, as on AWS IoT Core; more are refused."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from cloud.file_store import FileStore
-    from cloud.ports import Jobs
+    from cloud.jobs.ports import Jobs
     from cloud.serve.file_exchange import HasJob, Principals
 
 MAX_REQUESTS: Final = 64

@@ -16,7 +16,6 @@ from functools import partial
 from typing import Final
 
 from cloud.clock import Clock
-from cloud.ports import Announcement
 from cloud.provisioning.ports import Principal, PrincipalKind
 from cloud.serve.device_services import Client, DeviceServices
 from cloud.serve.ingest import Ingest, Message
@@ -36,6 +35,7 @@ from cloud.serve.packets import (
 )
 from cloud.serve.policy import idle_limit_s, refuse_connect, refuse_publish
 from cloud.serve.switchboard import Switchboard, close_promptly
+from cloud.stores.announcements import Announcement
 
 MAX_IN_FLIGHT: Final = 100
 """Unacknowledged messages a connection may have, as on AWS IoT Core; then it is not read."""

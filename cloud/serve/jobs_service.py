@@ -10,7 +10,7 @@ from cloud.clock import Clock
 from cloud.errors import JobsError, StoreError
 from cloud.jobs.answers import error_document
 from cloud.jobs.requests import client_token
-from cloud.ports import Announcement
+from cloud.stores.announcements import Announcement
 from cloud.stores.sqlite_jobs import SqliteJobs
 from contract.jobs import JobTopics
 

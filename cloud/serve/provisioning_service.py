@@ -24,7 +24,6 @@ from cloud.clock import Clock
 from cloud.errors import CsrError, StoreError
 from cloud.pki import Authority
 from cloud.pki.authority import PROVISIONED_NAME
-from cloud.ports import Announcement
 from cloud.provisioning.hook import VEHICLE_TYPE, allow_registration
 from cloud.provisioning.ports import Certificate, PrincipalKind
 from cloud.provisioning.requests import (
@@ -40,6 +39,7 @@ from cloud.provisioning.requests import (
     throttled,
 )
 from cloud.serve.device_services import Client
+from cloud.stores.announcements import Announcement
 from cloud.stores.sqlite_registry import Ownership, SqliteRegistry
 from contract.provisioning import (
     BY_CLAIM,

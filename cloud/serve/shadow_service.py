@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 from cloud.clock import Clock
 from cloud.errors import ShadowError, StoreError
-from cloud.ports import Announcement
 from cloud.shadow import parse_request
 from cloud.shadow.answers import error_document
+from cloud.stores.announcements import Announcement
 from cloud.stores.sqlite_shadows import SqliteShadows
 from contract.shadow import ShadowAction, ShadowTopics
 

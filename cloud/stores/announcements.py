@@ -9,9 +9,16 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable
+from typing import NamedTuple
 
-from cloud.ports import Announcement
 from cloud.stores.database import Database
+
+
+class Announcement(NamedTuple):
+    """A message of the cloud's own, for whoever has subscribed."""
+
+    topic: str
+    payload: bytes
 
 
 def announce(connection: sqlite3.Connection, told: Iterable[Announcement]) -> None:

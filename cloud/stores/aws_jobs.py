@@ -13,7 +13,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from cloud.errors import JobsError, StoreError
 from cloud.jobs.document import checked_document
-from cloud.ports import ExecutionReport, JobReport, JobState, NewJob
+from cloud.jobs.ports import ExecutionReport, JobReport, JobState, NewJob
 from cloud.stores.aws_errors import code_of
 from contract.jobs import JobStatus
 
@@ -44,7 +44,7 @@ class AwsJobs:
         self._iot = iot
 
     def create(self, job: NewJob) -> None:
-        """See ``cloud.ports.Jobs``."""
+        """See ``cloud.jobs.ports.Jobs``."""
         text = checked_document(job)
         vehicle_ids = list(dict.fromkeys(job.vehicle_ids))
         if len(vehicle_ids) > MAX_TARGETS:
@@ -69,7 +69,7 @@ class AwsJobs:
             )
 
     def latest(self, vehicle_id: str | None = None) -> list[JobReport]:
-        """See ``cloud.ports.Jobs``; without what the vehicles told."""
+        """See ``cloud.jobs.ports.Jobs``; without what the vehicles told."""
         with _refused("the list of jobs"):
             found = self._of_vehicle(vehicle_id) if vehicle_id else self._all()
         with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="jobs") as threads:
@@ -77,7 +77,7 @@ class AwsJobs:
             return sorted(reports, key=lambda one: one.created_at, reverse=True)
 
     def describe(self, job_id: str) -> JobReport:
-        """See ``cloud.ports.Jobs``."""
+        """See ``cloud.jobs.ports.Jobs``."""
         report = self._report(job_id)
         return report._replace(
             executions=[
@@ -87,7 +87,7 @@ class AwsJobs:
         )
 
     def cancel(self, job_id: str, *, force: bool = False) -> JobReport:
-        """See ``cloud.ports.Jobs``."""
+        """See ``cloud.jobs.ports.Jobs``."""
         if self._report(job_id).state is JobState.COMPLETED:
             raise JobsError("InvalidRequest", f"job {job_id} has ended on every vehicle")
         with _refused(f"job {job_id}"):

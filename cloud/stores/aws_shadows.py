@@ -27,17 +27,17 @@ class AwsShadows:
         self._client = iot_data
 
     def get(self, vehicle_id: str) -> dict[str, Any]:
-        """See ``cloud.ports.Shadows``."""
+        """See ``cloud.shadow.ports.Shadows``."""
         return self._call(self._client.get_thing_shadow, vehicle_id)
 
     def update(self, vehicle_id: str, request: Mapping[str, Any]) -> dict[str, Any]:
-        """See ``cloud.ports.Shadows``."""
+        """See ``cloud.shadow.ports.Shadows``."""
         return self._call(
             self._client.update_thing_shadow, vehicle_id, payload=json.dumps(request).encode()
         )
 
     def delete(self, vehicle_id: str) -> dict[str, Any]:
-        """See ``cloud.ports.Shadows``."""
+        """See ``cloud.shadow.ports.Shadows``."""
         return self._call(self._client.delete_thing_shadow, vehicle_id)
 
     def _call(self, call: Callable[..., Any], vehicle_id: str, **more: bytes) -> dict[str, Any]:

@@ -27,9 +27,9 @@ from cloud.jobs.answers import (
     update_document,
 )
 from cloud.jobs.document import checked_document
+from cloud.jobs.ports import ExecutionReport, JobReport, JobState, NewJob
 from cloud.jobs.requests import Request, parse_request
-from cloud.ports import Announcement, ExecutionReport, JobReport, JobState, NewJob
-from cloud.stores.announcements import announce
+from cloud.stores.announcements import Announcement, announce
 from cloud.stores.database import Database
 from contract.jobs import (
     NEXT,
@@ -110,7 +110,7 @@ class SqliteJobs:
     # --- the operator's side ---------------------------------------------------------
 
     def create(self, job: NewJob) -> None:
-        """See ``cloud.ports.Jobs``."""
+        """See ``cloud.jobs.ports.Jobs``."""
         text = checked_document(job)
         now_s = self._now_s()
         with self._database.write() as connection:
@@ -138,7 +138,7 @@ class SqliteJobs:
                 announce(connection, self._changed(connection, [queued]))
 
     def latest(self, vehicle_id: str | None = None) -> list[JobReport]:
-        """See ``cloud.ports.Jobs``."""
+        """See ``cloud.jobs.ports.Jobs``."""
         rows = self._database.read(
             "SELECT job_id FROM jobs WHERE ? IS NULL OR id IN"
             " (SELECT job FROM job_executions WHERE vehicle_id = ?) ORDER BY id DESC LIMIT ?",
@@ -153,7 +153,7 @@ class SqliteJobs:
         ]
 
     def describe(self, job_id: str) -> JobReport:
-        """See ``cloud.ports.Jobs``."""
+        """See ``cloud.jobs.ports.Jobs``."""
         rows = self._database.read(
             "SELECT document, description, created_s, canceled FROM jobs WHERE job_id = ?",
             (job_id,),
@@ -179,7 +179,7 @@ class SqliteJobs:
         )
 
     def cancel(self, job_id: str, *, force: bool = False) -> JobReport:
-        """See ``cloud.ports.Jobs``."""
+        """See ``cloud.jobs.ports.Jobs``."""
         before = self.describe(job_id)
         if before.state is JobState.COMPLETED:
             raise JobsError("InvalidRequest", f"job {job_id} has ended on every vehicle")

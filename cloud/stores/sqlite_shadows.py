@@ -17,7 +17,6 @@ from typing import Any, Final
 
 from cloud.clock import Clock
 from cloud.errors import StoreError
-from cloud.ports import Announcement
 from cloud.shadow import Request, Shadow, deleted, existing, parse_request, parse_update, updated
 from cloud.shadow.answers import (
     delete_document,
@@ -26,7 +25,7 @@ from cloud.shadow.answers import (
     get_document,
     update_document,
 )
-from cloud.stores.announcements import announce, take_announcements
+from cloud.stores.announcements import Announcement, announce, take_announcements
 from cloud.stores.database import Database
 from contract.shadow import ShadowAction, ShadowTopics
 
@@ -49,15 +48,15 @@ class SqliteShadows:
     # --- the operator's side ---------------------------------------------------------
 
     def get(self, vehicle_id: str) -> dict[str, Any]:
-        """See ``cloud.ports.Shadows``."""
+        """See ``cloud.shadow.ports.Shadows``."""
         return self._get(vehicle_id, Request())
 
     def update(self, vehicle_id: str, request: Mapping[str, Any]) -> dict[str, Any]:
-        """See ``cloud.ports.Shadows``."""
+        """See ``cloud.shadow.ports.Shadows``."""
         return self._change(vehicle_id, ShadowAction.UPDATE, _encode(request))
 
     def delete(self, vehicle_id: str) -> dict[str, Any]:
-        """See ``cloud.ports.Shadows``."""
+        """See ``cloud.shadow.ports.Shadows``."""
         return self._change(vehicle_id, ShadowAction.DELETE, b"")
 
     def _change(self, vehicle_id: str, action: ShadowAction, payload: bytes) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from cloud.cli import cli
 from cloud.errors import ConfigError, JobsError, StoreError
-from cloud.ports import JobState, NewJob
+from cloud.jobs.ports import JobState, NewJob
 from cloud.stores.aws_jobs import AwsJobs
 from cloud.stores.sqlite import SqliteStores
 from contract.jobs import JobDocument, JobStatus

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from cloud.clock import SystemClock
-from cloud.ports import NewJob
+from cloud.jobs.ports import NewJob
 from cloud.serve.jobs_service import JobsService
 from cloud.serve.shadow_service import ShadowService
 from cloud.stores.database import Database

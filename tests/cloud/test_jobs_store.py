@@ -5,7 +5,7 @@ import json
 import pytest
 
 from cloud.errors import JobsError
-from cloud.ports import JobState, NewJob
+from cloud.jobs.ports import JobState, NewJob
 from cloud.stores.announcements import take_announcements
 from cloud.stores.database import Database
 from cloud.stores.schema import MIGRATIONS

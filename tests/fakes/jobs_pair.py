@@ -11,9 +11,9 @@ from agent.jobs.operation import JobRefusedError, failure, success
 from agent.jobs.table import Table
 from cloud.errors import JobsError
 from cloud.jobs.answers import error_document
-from cloud.ports import Announcement, NewJob
+from cloud.jobs.ports import NewJob
 from cloud.serve.jobs_service import JobsService
-from cloud.stores.announcements import take_announcements
+from cloud.stores.announcements import Announcement, take_announcements
 from cloud.stores.database import Database
 from cloud.stores.schema import MIGRATIONS
 from cloud.stores.sqlite_jobs import SqliteJobs

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from agent.control import ask
 from agent.errors import ControlError
 from cloud.clock import SystemClock
-from cloud.ports import NewJob
+from cloud.jobs.ports import NewJob
 from cloud.stores.database import Database
 from cloud.stores.schema import MIGRATIONS
 from cloud.stores.sqlite import DATABASE_NAME

@@ -9,7 +9,7 @@
 - ``dead_letters``: what broke the contract, once each (``digest``).
 - ``shadows``: one row per vehicle, with the version of one that was deleted;
   ``announcements``: what the broker has still to tell, see :mod:`cloud.stores.announcements`.
-- ``jobs``, ``job_executions``: see :mod:`cloud.stores.sqlite_jobs`.
+- ``jobs``, ``job_executions``: see :mod:`cloud.stores.jobs_tables`.
 - ``things``, ``certificates``, ``allow_list``: see :mod:`cloud.stores.registry_schema`.
 - ``metric_buckets``: counts per logarithmic bucket (see :mod:`cloud.stores.histogram`).
 
@@ -22,8 +22,8 @@ import sqlite3
 from typing import Final
 
 from cloud.stores.database import Migration
+from cloud.stores.jobs_tables import create_job_tables
 from cloud.stores.registry_schema import add_registry
-from cloud.stores.sqlite_jobs import create_job_tables
 from cloud.stores.sqlite_ledger import add_ledger
 
 _TABLES: Final = (

@@ -31,6 +31,7 @@ from cloud.jobs.ports import ExecutionReport, JobReport, JobState, NewJob
 from cloud.jobs.requests import Request, parse_request
 from cloud.stores.announcements import Announcement, announce
 from cloud.stores.database import Database
+from cloud.stores.jobs_tables import DUE, OF_JOB, ONE, PENDING, execution_of, pending_of, put
 from contract.jobs import (
     NEXT,
     JobAction,
@@ -40,64 +41,6 @@ from contract.jobs import (
 )
 
 LISTED: Final = 200
-
-_TABLES: Final = (
-    """
-    CREATE TABLE jobs (
-        id              INTEGER PRIMARY KEY AUTOINCREMENT,
-        job_id          TEXT    NOT NULL UNIQUE,
-        document        TEXT    NOT NULL,
-        description     TEXT    NOT NULL,
-        timeout_minutes INTEGER,
-        created_s       INTEGER NOT NULL,
-        canceled        INTEGER NOT NULL DEFAULT 0
-    ) STRICT
-    """,
-    """
-    CREATE TABLE job_executions (
-        vehicle_id   TEXT    NOT NULL,
-        job          INTEGER NOT NULL REFERENCES jobs (id),
-        status       TEXT    NOT NULL,
-        details      TEXT    NOT NULL,
-        queued_s     INTEGER NOT NULL,
-        started_s    INTEGER,
-        updated_s    INTEGER NOT NULL,
-        version      INTEGER NOT NULL,
-        number       INTEGER NOT NULL,
-        step_until_s INTEGER,
-        until_s      INTEGER,
-        PRIMARY KEY (vehicle_id, job)
-    ) STRICT, WITHOUT ROWID
-    """,
-    "CREATE INDEX job_executions_by_job ON job_executions (job)",
-    """
-    CREATE INDEX job_executions_pending ON job_executions (vehicle_id, job)
-        WHERE status IN ('QUEUED', 'IN_PROGRESS')
-    """,
-    "CREATE INDEX job_executions_by_end ON job_executions (until_s) WHERE until_s IS NOT NULL",
-)
-_SELECT: Final = """
-    SELECT jobs.job_id, e.vehicle_id, jobs.document, e.status, e.details, e.queued_s, e.started_s,
-           e.updated_s, e.version, e.number, e.step_until_s, jobs.timeout_minutes
-    FROM job_executions e JOIN jobs ON jobs.id = e.job
-"""
-_PENDING: Final = f"""
-    {_SELECT} WHERE e.vehicle_id = ? AND e.status IN ('QUEUED', 'IN_PROGRESS') ORDER BY e.job
-"""
-_ONE: Final = f"{_SELECT} WHERE e.vehicle_id = ? AND jobs.job_id = ?"
-_OF_JOB: Final = f"{_SELECT} WHERE jobs.job_id = ? ORDER BY e.vehicle_id"
-_DUE: Final = f"{_SELECT} WHERE e.until_s <= ? ORDER BY e.job"
-_PUT: Final = """
-    INSERT OR REPLACE INTO job_executions (vehicle_id, job, status, details, queued_s, started_s,
-        updated_s, version, number, step_until_s, until_s)
-    VALUES (?, (SELECT id FROM jobs WHERE job_id = ?), ?, ?, ?, ?, ?, ?, ?, ?, ?)
-"""
-
-
-def create_job_tables(connection: sqlite3.Connection) -> None:
-    """A migration of ``cloud.stores.schema``."""
-    for statement in _TABLES:
-        connection.execute(statement)
 
 
 class SqliteJobs:
@@ -161,7 +104,7 @@ class SqliteJobs:
         if not rows:
             raise _no_job(job_id)
         ((text, description, created_s, canceled),) = rows
-        executions = [_execution(row) for row in self._database.read(_OF_JOB, (job_id,))]
+        executions = [execution_of(row) for row in self._database.read(OF_JOB, (job_id,))]
         document = json.loads(text)
         state = JobState.COMPLETED
         if canceled:
@@ -187,8 +130,8 @@ class SqliteJobs:
         now_s = self._now_s()
         with self._database.write() as connection:
             connection.execute("UPDATE jobs SET canceled = 1 WHERE job_id = ?", (job_id,))
-            for row in connection.execute(_OF_JOB, (job_id,)).fetchall():
-                execution = _execution(row)
+            for row in connection.execute(OF_JOB, (job_id,)).fetchall():
+                execution = execution_of(row)
                 if execution.status is JobStatus.QUEUED or (
                     force and execution.status is JobStatus.IN_PROGRESS
                 ):
@@ -232,7 +175,7 @@ class SqliteJobs:
         ):
             return []
         with self._database.write() as connection:
-            due = [_execution(row) for row in connection.execute(_DUE, (now_s,)).fetchall()]
+            due = [execution_of(row) for row in connection.execute(DUE, (now_s,)).fetchall()]
             return [
                 one
                 for execution in due
@@ -242,15 +185,15 @@ class SqliteJobs:
             ]
 
     def _get_pending(self, vehicle_id: str, asked: Request) -> list[Announcement]:
-        executions = self._executions(_PENDING, vehicle_id)
+        executions = self._executions(PENDING, vehicle_id)
         document = pending_document(executions, self._now_s(), asked.client_token)
         return [_accepted(JobTopics(vehicle_id).get, document)]
 
     def _describe(self, vehicle_id: str, job_id: str, asked: Request) -> list[Announcement]:
         if job_id == NEXT:
-            execution = next_of(self._executions(_PENDING, vehicle_id))
+            execution = next_of(self._executions(PENDING, vehicle_id))
         else:
-            execution = _only(self._executions(_ONE, vehicle_id, job_id), job_id, asked)
+            execution = _only(self._executions(ONE, vehicle_id, job_id), job_id, asked)
             if execution.status.is_terminal:
                 raise JobsError(
                     "TerminalStateReached",
@@ -269,8 +212,8 @@ class SqliteJobs:
         now_s = self._now_s()
         told: list[Announcement] = []
         with self._database.write() as connection:
-            rows = connection.execute(_PENDING, (vehicle_id,)).fetchall()
-            execution = next_of(map(_execution, rows))
+            rows = connection.execute(PENDING, (vehicle_id,)).fetchall()
+            execution = next_of(map(execution_of, rows))
             if execution is not None and execution.status is JobStatus.QUEUED:
                 execution = execution.changed(
                     JobStatus.IN_PROGRESS,
@@ -288,8 +231,8 @@ class SqliteJobs:
         if asked.status is None:
             raise ValueError(asked)  # `parse_request` lets no update without one pass
         with self._database.write() as connection:
-            rows = connection.execute(_ONE, (vehicle_id, job_id)).fetchall()
-            before = _only(list(map(_execution, rows)), job_id, asked)
+            rows = connection.execute(ONE, (vehicle_id, job_id)).fetchall()
+            before = _only(list(map(execution_of, rows)), job_id, asked)
             after = before.changed(
                 asked.status,
                 By.VEHICLE,
@@ -320,9 +263,9 @@ class SqliteJobs:
     ) -> list[Announcement]:
         """Store executions of one vehicle; what it is to be told, where the list has changed."""
         vehicle_id = changed[0].vehicle_id
-        before = _pending(connection, vehicle_id)
-        connection.executemany(_PUT, map(_row, changed))
-        after = _pending(connection, vehicle_id)
+        before = pending_of(connection, vehicle_id)
+        put(connection, changed)
+        after = pending_of(connection, vehicle_id)
         topics, now_s = JobTopics(vehicle_id), self._now_s()
         told = []
         if _outline(before) != _outline(after):
@@ -334,7 +277,7 @@ class SqliteJobs:
         return told
 
     def _executions(self, sql: str, *parameters: str) -> list[Execution]:
-        return [_execution(row) for row in self._database.read(sql, parameters)]
+        return [execution_of(row) for row in self._database.read(sql, parameters)]
 
     def _now_s(self) -> int:
         return int(self._clock.utc().timestamp())
@@ -354,39 +297,8 @@ def _no_job(job_id: str) -> JobsError:
     )
 
 
-def _pending(connection: sqlite3.Connection, vehicle_id: str) -> list[Execution]:
-    return [_execution(row) for row in connection.execute(_PENDING, (vehicle_id,)).fetchall()]
-
-
 def _outline(executions: Iterable[Execution]) -> list[tuple[str, JobStatus]]:
     return [(one.job_id, one.status) for one in executions]
-
-
-def _execution(row: tuple[Any, ...]) -> Execution:
-    (job_id, vehicle_id, document, status, details, queued_s, started_s) = row[:7]
-    updated_s, version, number, step_until_s, timeout_minutes = row[7:]
-    return Execution(
-        job_id=job_id,
-        vehicle_id=vehicle_id,
-        document=document,
-        queued_s=queued_s,
-        updated_s=updated_s,
-        status=JobStatus(status),
-        details=json.loads(details),
-        started_s=started_s,
-        version=version,
-        number=number,
-        timeout_minutes=timeout_minutes,
-        step_until_s=step_until_s,
-    )
-
-
-def _row(one: Execution) -> tuple[Any, ...]:
-    return (
-        *(one.vehicle_id, one.job_id, one.status.value, json.dumps(dict(one.details))),
-        *(one.queued_s, one.started_s, one.updated_s, one.version, one.number),
-        *(one.step_until_s, one.until_s),
-    )
 
 
 def _report(one: Execution) -> ExecutionReport:

@@ -1,4 +1,4 @@
-"""The jobs service: requests on reserved topics to the jobs' store and back."""
+"""The jobs service: requests on reserved topics to the executions' store and back."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cloud.errors import JobsError, StoreError
 from cloud.jobs.answers import error_document
 from cloud.jobs.requests import client_token
 from cloud.stores.announcements import Announcement
-from cloud.stores.sqlite_jobs import SqliteJobs
+from cloud.stores.sqlite_job_executions import SqliteJobExecutions
 from contract.jobs import JobTopics
 
 log = logging.getLogger(__name__)
@@ -20,8 +20,8 @@ log = logging.getLogger(__name__)
 class JobsService:
     """A ``DeviceService``."""
 
-    def __init__(self, jobs: SqliteJobs, clock: Clock) -> None:
-        self._jobs = jobs
+    def __init__(self, executions: SqliteJobExecutions, clock: Clock) -> None:
+        self._executions = executions
         self._clock = clock
 
     def takes(self, vehicle_id: str, topic: str) -> bool:
@@ -34,7 +34,7 @@ class JobsService:
         if request is None:
             raise ValueError(topic)  # `takes` was not asked
         try:
-            return self._jobs.answer(vehicle_id, request, payload)
+            return self._executions.answer(vehicle_id, request, payload)
         except JobsError as error:
             return [self._rejection(topic, error)]
         except StoreError as error:
@@ -56,7 +56,7 @@ class JobsService:
 
     def news(self) -> Sequence[Announcement]:
         """See ``DeviceService``: what took too long; operators' changes are announced for all."""
-        return self._jobs.expire()
+        return self._executions.expire()
 
     def _rejection(self, topic: str, error: JobsError) -> Announcement:
         document = error_document(error, int(self._clock.utc().timestamp()))

@@ -218,7 +218,10 @@ async def one_machine_cloud(settings: Settings, clock: Clock) -> AsyncIterator[R
             registry=registry,
             ingest=ingest,
             clock=clock,
-            services=[ShadowService(stores.shadows, clock), JobsService(stores.jobs, clock)],
+            services=[
+                ShadowService(stores.shadows, clock),
+                JobsService(stores.job_executions, clock),
+            ],
             private_services=[ProvisioningService(authority, registry, clock)],
         )
         stack.push_async_callback(broker.stop)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable
 from typing import Any, Final
 
 from cloud.jobs import Execution
@@ -83,9 +82,9 @@ def pending_of(connection: sqlite3.Connection, vehicle_id: str) -> list[Executio
     return [execution_of(row) for row in connection.execute(PENDING, (vehicle_id,)).fetchall()]
 
 
-def put(connection: sqlite3.Connection, executions: Iterable[Execution]) -> None:
-    """Store executions as they are now."""
-    connection.executemany(_PUT, map(_row, executions))
+def put(connection: sqlite3.Connection, execution: Execution) -> None:
+    """Store an execution as it is now."""
+    connection.execute(_PUT, _row(execution))
 
 
 def execution_of(row: tuple[Any, ...]) -> Execution:

@@ -26,6 +26,7 @@ from cloud.stores.database import Database
 from cloud.stores.files import FileArchive
 from cloud.stores.schema import MIGRATIONS
 from cloud.stores.sqlite_history import SqliteHotStore
+from cloud.stores.sqlite_job_executions import SqliteJobExecutions
 from cloud.stores.sqlite_jobs import SqliteJobs
 from cloud.stores.sqlite_ledger import SqliteLedgerStore
 from cloud.stores.sqlite_registry import SqliteRegistry
@@ -48,6 +49,7 @@ class SqliteStores(Stores):
 
     shadows: SqliteShadows
     jobs: SqliteJobs
+    job_executions: SqliteJobExecutions
     database: Database
     data_dir: Path
 
@@ -87,6 +89,7 @@ class SqliteStores(Stores):
             clock=clock,
             shadows=SqliteShadows(database, clock),
             jobs=SqliteJobs(database, clock),
+            job_executions=SqliteJobExecutions(database, clock),
             database=database,
             data_dir=data_dir,
         )

@@ -10,6 +10,7 @@ from cloud.serve.jobs_service import JobsService
 from cloud.serve.shadow_service import ShadowService
 from cloud.stores.database import Database
 from cloud.stores.schema import MIGRATIONS
+from cloud.stores.sqlite_job_executions import SqliteJobExecutions
 from cloud.stores.sqlite_jobs import SqliteJobs
 from cloud.stores.sqlite_shadows import SqliteShadows
 from contract.jobs import JobDocument, JobTopics
@@ -39,9 +40,12 @@ def jobs(database):
 
 
 @pytest.fixture
-def broker(tmp_path, jobs, database):
+def broker(tmp_path, database):
     clock = SystemClock()
-    services = [ShadowService(SqliteShadows(database, clock), clock), JobsService(jobs, clock)]
+    services = [
+        ShadowService(SqliteShadows(database, clock), clock),
+        JobsService(SqliteJobExecutions(database, clock), clock),
+    ]
     with RunningBroker(tmp_path, services=services) as running:
         yield running
 

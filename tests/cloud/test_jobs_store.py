@@ -9,6 +9,7 @@ from cloud.jobs.ports import JobState, NewJob
 from cloud.stores.announcements import take_announcements
 from cloud.stores.database import Database
 from cloud.stores.schema import MIGRATIONS
+from cloud.stores.sqlite_job_executions import SqliteJobExecutions
 from cloud.stores.sqlite_jobs import SqliteJobs
 from contract.jobs import JobDocument, JobStatus, JobTopics
 from tests.fakes.clock import FakeClock
@@ -26,6 +27,7 @@ class Scene:
     def open(self):
         self.database = Database(self.folder / "milepost.db", MIGRATIONS, create=True)
         self.jobs = SqliteJobs(self.database, self.clock)
+        self.executions = SqliteJobExecutions(self.database, self.clock)
 
     def create(self, job_id, *vehicles, operation="restart", **more):
         document = JobDocument(operation, more.pop("parameters", {}))
@@ -37,7 +39,7 @@ class Scene:
 
     def ask(self, topic, vehicle="van-1", **document):
         request = JobTopics(vehicle).parse(topic)
-        answer, *more = self.jobs.answer(vehicle, request, json.dumps(document).encode())
+        answer, *more = self.executions.answer(vehicle, request, json.dumps(document).encode())
         assert answer.topic == f"{topic}/accepted"
         self.also = [(one.topic, json.loads(one.payload)) for one in more]
         return json.loads(answer.payload)
@@ -209,17 +211,17 @@ def test_a_job_that_takes_too_long_times_out_and_the_vehicle_is_told(scene):
     scene.create("job-1", timeout_minutes=10)
     scene.create("job-2")
     scene.clock.advance(3_600)
-    assert scene.jobs.expire() == []  # a job that waits does not time out
+    assert scene.executions.expire() == []  # a job that waits does not time out
     scene.ask(VAN.start_next, stepTimeoutInMinutes=20)
     scene.clock.advance(599)
-    assert scene.jobs.expire() == []
+    assert scene.executions.expire() == []
     scene.clock.advance(1)
-    told = scene.jobs.expire()
+    told = scene.executions.expire()
     assert [one.topic for one in told] == [VAN.notify, VAN.notify_next]
     assert json.loads(told[1].payload)["execution"]["jobId"] == "job-2"
     assert scene.execution("job-1").status is JobStatus.TIMED_OUT
     assert scene.refused(VAN.update("job-1"), status="SUCCEEDED").code == "InvalidStateTransition"
-    assert scene.jobs.expire() == []
+    assert scene.executions.expire() == []
 
 
 def test_everything_is_there_after_a_restart_of_the_cloud(scene):
@@ -230,7 +232,7 @@ def test_everything_is_there_after_a_restart_of_the_cloud(scene):
     scene.open()
     assert scene.jobs.describe("job-1") == before
     scene.clock.advance(600)
-    assert len(scene.jobs.expire()) == 2
+    assert len(scene.executions.expire()) == 2
 
 
 def test_a_notification_lists_fifteen_at_most(scene):

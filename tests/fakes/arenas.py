@@ -25,7 +25,7 @@ from cloud.stores.database import Database
 from cloud.stores.schema import MIGRATIONS
 from cloud.stores.sqlite import DATABASE_NAME
 from cloud.stores.sqlite_fleet import SqliteFleet
-from cloud.stores.sqlite_jobs import SqliteJobs
+from cloud.stores.sqlite_job_executions import SqliteJobExecutions
 from cloud.stores.sqlite_registry import SqliteRegistry
 from cloud.stores.sqlite_shadows import SqliteShadows
 from tests.conftest import program
@@ -68,8 +68,8 @@ class Arena:
         self.authority = authority_in(data / "pki")
         self.registry = SqliteRegistry(database, self.clock)
         self.fleet = SqliteFleet(database, self.registry, self.authority, self.clock)
-        self.jobs, self.shadows = (
-            kind(database, self.clock) for kind in (SqliteJobs, SqliteShadows)
+        self.executions, self.shadows = (
+            kind(database, self.clock) for kind in (SqliteJobExecutions, SqliteShadows)
         )
 
     def close(self):
@@ -187,7 +187,7 @@ class Embedded(Arena):
                 self.data,
                 services=[
                     ShadowService(self.shadows, self.clock),
-                    JobsService(self.jobs, self.clock),
+                    JobsService(self.executions, self.clock),
                 ],
                 private_services=[ProvisioningService(self.authority, self.registry, self.clock)],
             )

@@ -16,6 +16,7 @@ from cloud.serve.jobs_service import JobsService
 from cloud.stores.announcements import Announcement, take_announcements
 from cloud.stores.database import Database
 from cloud.stores.schema import MIGRATIONS
+from cloud.stores.sqlite_job_executions import SqliteJobExecutions
 from cloud.stores.sqlite_jobs import SqliteJobs
 from contract.jobs import JobDocument, JobTopics
 from tests.fakes.clock import FakeClock
@@ -43,7 +44,7 @@ class JobsPair:
         (folder / "cloud").mkdir(exist_ok=True)
         self.database = Database(folder / "cloud" / "milepost.db", MIGRATIONS, create=True)
         self.cloud = SqliteJobs(self.database, self.clock)
-        self.service = JobsService(self.cloud, self.clock)
+        self.service = JobsService(SqliteJobExecutions(self.database, self.clock), self.clock)
         self.said, self.begun, self.resumed, self.ended = [], [], [], []
         self.restarts = 0
         self.broken = None

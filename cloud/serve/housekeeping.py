@@ -76,7 +76,7 @@ class Housekeeping:
     def remove_unregistered(self) -> None:
         """Delete the certificates that were asked for and never registered."""
         try:
-            removed = self._registry.remove_unregistered()
+            removed = self._registry.requested.remove_overdue()
         except StoreError as error:
             log.warning("certificates that were never registered stay for now: %s", error)
         else:

@@ -40,7 +40,8 @@ from cloud.provisioning.requests import (
 )
 from cloud.serve.device_services import Client
 from cloud.stores.announcements import Announcement
-from cloud.stores.sqlite_registry import Ownership, SqliteRegistry
+from cloud.stores.requested_certificates import Ownership
+from cloud.stores.sqlite_registry import SqliteRegistry
 from contract.provisioning import (
     BY_CLAIM,
     CREATE_FROM_CSR,
@@ -112,7 +113,7 @@ class ProvisioningService:
 
     def _answer(self, client: Client, pem: bytes) -> dict[str, Any]:
         token = secrets.token_urlsafe(TOKEN_BYTES)
-        made: Certificate | None = self._registry.add_requested(pem, token, client.principal)
+        made: Certificate | None = self._registry.requested.add(pem, token, client.principal)
         if made is None:
             raise throttled("Too many certificates were asked for and not registered.")
         return {
@@ -122,7 +123,7 @@ class ProvisioningService:
         }
 
     def _register(self, client: Client, template: str, asked: Registration) -> dict[str, Any]:
-        owned = self._registry.owned_by(asked.token, client.principal)
+        owned = self._registry.requested.owned_by(asked.token, client.principal)
         if owned is None:
             raise invalid_token()
         registration = {"template": template, "parameters": dict(asked.parameters)}
@@ -136,7 +137,7 @@ class ProvisioningService:
         parameters = {**asked.parameters, **answer["parameterOverrides"]}
         vehicle_id = parameters[Parameter.THING_NAME.value]
         by_claim = template == BY_CLAIM
-        if not self._registry.activate(
+        if not self._registry.requested.activate(
             owned,
             vehicle_id,
             registration,

@@ -14,7 +14,7 @@ from cloud.provisioning.ports import CertificateStatus
 from cloud.provisioning.settlement import GIVEN_UP_AFTER
 from cloud.serve.broker import MAX_CLAIM_CONNECTIONS
 from cloud.serve.device_services import MAX_IN_FLIGHT
-from cloud.stores.sqlite_registry import MAX_UNREGISTERED
+from cloud.stores.requested_certificates import MAX_UNREGISTERED
 from contract.provisioning import BY_CLAIM, CLAIM_CLIENT_PREFIX, ROTATION, TOKEN_LIFE_S
 from tests.conftest import ROOT
 

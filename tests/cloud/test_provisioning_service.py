@@ -167,7 +167,7 @@ def test_a_store_that_fails_is_told_to_the_board_and_the_next_try_goes_on(cloud,
             raise StoreError("the disk is full")
 
         with monkeypatch.context() as broken:
-            broken.setattr(cloud.registry, "activate", fail)
+            broken.setattr(cloud.registry.requested, "activate", fail)
             fine, error = asker.register(answer["certificateOwnershipToken"], "S1")
         assert not fine
         assert (error["statusCode"], error["errorCode"]) == (500, "InternalFailure")
@@ -176,7 +176,7 @@ def test_a_store_that_fails_is_told_to_the_board_and_the_next_try_goes_on(cloud,
 
 
 def test_a_principal_may_have_so_many_unregistered_certificates_and_no_more(cloud, monkeypatch):
-    monkeypatch.setattr("cloud.stores.sqlite_registry.MAX_UNREGISTERED", 3)
+    monkeypatch.setattr("cloud.stores.requested_certificates.MAX_UNREGISTERED", 3)
     with cloud.board() as board, cloud.board("other", "second") as other:
         assert board.connect()
         assert other.connect()
@@ -188,7 +188,7 @@ def test_a_principal_may_have_so_many_unregistered_certificates_and_no_more(clou
         assert (error["statusCode"], error["errorCode"]) == (429, "ThrottlingException")
         assert Asker(other).certificate()
         cloud.shifted.ahead = timedelta(seconds=TOKEN_LIFE_S + 1)
-        assert cloud.registry.remove_unregistered() == 4
+        assert cloud.registry.requested.remove_overdue() == 4
         assert asker.certificate()
 
 
@@ -257,12 +257,12 @@ def test_a_token_lives_an_hour_and_its_certificate_goes_with_it(cloud):
         asker = Asker(board)
         answer = asker.certificate()
         cloud.shifted.ahead = timedelta(seconds=TOKEN_LIFE_S - 60)
-        assert cloud.registry.remove_unregistered() == 0
+        assert cloud.registry.requested.remove_overdue() == 0
         cloud.shifted.ahead = timedelta(seconds=TOKEN_LIFE_S + 1)
         fine, error = asker.register(answer["certificateOwnershipToken"], "S1")
         assert not fine
         assert error["errorCode"] == "InvalidCertificateOwnershipToken"
-        assert cloud.registry.remove_unregistered() == 1
+        assert cloud.registry.requested.remove_overdue() == 1
         assert cloud.status(answer) is None
         later = asker.certificate()
         assert asker.register(later["certificateOwnershipToken"], "S1")[0]

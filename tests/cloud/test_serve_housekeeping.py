@@ -104,7 +104,7 @@ def test_certificates_that_were_never_registered_go_after_an_hour(tmp_path, stre
     claim = Principal(PrincipalKind.CLAIM, "claim", "e" * 64)
     authority = Authority.open_or_create(tmp_path / "pki", NOW)
     pem = authority.issue_provisioned(NOW).certificate_pem
-    made = registry.add_requested(pem, "token", claim)
+    made = registry.requested.add(pem, "token", claim)
     clock.advance(TOKEN_LIFE_S - 1)
     house.remove_unregistered()
     assert registry.certificate(made.certificate_id) is not None

@@ -92,7 +92,7 @@ class Arena:
         self.fleet.revoke_claim("lost")
         made = self.authority.issue_provisioned(self.clock.utc())
         asker = Principal(PrincipalKind.CLAIM, "workshop", "0" * 64)
-        self.registry.add_requested(made.certificate_pem, "token", asker)
+        self.registry.requested.add(made.certificate_pem, "token", asker)
         self._keep("pending", made)
         self._trusting(
             identity(authority_in(self.data / "foreign"), "van-1", self.folder("foreign"))

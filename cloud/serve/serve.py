@@ -1,4 +1,4 @@
-"""``milepost-cloud serve``: everything is put together here and nowhere else.
+"""``milepost-cloud serve``: everything is put together here, its consumers in ``consumers``.
 
 Data directory::
 
@@ -19,17 +19,15 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import logging
 import os
 import resource
 import signal
 import socket
 import sys
 import webbrowser
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from importlib import import_module
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -40,11 +38,10 @@ from cloud.file_store import FileStore
 from cloud.fleet_file import Fleet, load_fleet
 from cloud.pki import Authority
 from cloud.serve.broker import Broker
-from cloud.serve.consumer import Batching, Consumer, Process
+from cloud.serve.consumers import build_consumers, finish
 from cloud.serve.dispatcher import Dispatcher
 from cloud.serve.file_server import asks_for_file, file_server
 from cloud.serve.files import DataLock, remove_ready, write_ready
-from cloud.serve.functions import Handler, bury, function, invoked, rule_errors, status_table
 from cloud.serve.housekeeping import Housekeeping
 from cloud.serve.http import HttpServer
 from cloud.serve.ingest import Ingest
@@ -57,26 +54,13 @@ from cloud.serve.tls import server_context
 from cloud.stores.queries import Queries
 from cloud.stores.registry import open_registry
 from cloud.stores.sqlite import SqliteStores
-from cloud.template import Consumer as Function
-from cloud.template import (
-    DynamoDbV2Action,
-    RuleFunction,
-    TopicRule,
-    load_consumers,
-    load_rule_functions,
-    load_rules,
-)
+from cloud.template import load_consumers, load_rule_functions, load_rules
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-MAX_WINDOW_S: Final = 5.0
-"""The longest batching window; bounds what is not archived yet, and makes smaller files."""
-CATCH_UP_TIMEOUT_S: Final = 20.0
 STATUS_S: Final = 10.0
 MAX_OPEN_FILES: Final = 8_192
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,8 +172,8 @@ async def one_machine_cloud(settings: Settings, clock: Clock) -> AsyncIterator[R
         stack.push_async_callback(asyncio.to_thread, http.stop)
         await asyncio.to_thread(http.start)
 
-        consumers = _consumers(rules, functions, load_rule_functions(), stream, stores)
-        stack.push_async_callback(_finish, consumers, stream)
+        consumers = build_consumers(rules, functions, load_rule_functions(), stream, stores)
+        stack.push_async_callback(finish, consumers, stream)
         for consumer in consumers:
             consumer.start()
 
@@ -244,81 +228,6 @@ def _map(queries: Queries, areas: Areas, *, tiles: bool) -> FastAPI:
     from cloud.web.app import create_app  # noqa: PLC0415  seconds; in the map's thread
 
     return create_app(queries, areas=areas, tiles=tiles)
-
-
-def _consumers(
-    rules: Sequence[TopicRule],
-    functions: Sequence[Function],
-    called: Sequence[RuleFunction],
-    stream: Stream,
-    stores: SqliteStores,
-) -> list[Consumer]:
-    letters = stores.dead_letters
-
-    def consumer(name: str, source: str, process: Process, batching: Batching) -> Consumer:
-        return Consumer(
-            name,
-            reader=stream.reader(source, name),
-            process=process,
-            give_up=bury(letters),
-            clock=stores.clock,
-            batching=batching,
-        )
-
-    tables = {
-        action.table
-        for rule in rules
-        for action in rule.actions
-        if isinstance(action, DynamoDbV2Action)
-    }
-    queues = {rule.error_action.queue for rule in rules}
-    queues |= {one.on_failure for one in functions} | {one.on_failure for one in called}
-    return [
-        *(
-            consumer(one.name, one.stream, _process(one, stores), _batching(one))
-            for one in functions
-        ),
-        *(
-            consumer(
-                one.name,
-                one.logical_id,
-                invoked(one.name, _handler(one, stores)),
-                Batching(max_tries=one.max_retries + 1),
-            )
-            for one in called
-        ),
-        *(consumer(name, name, status_table(stores, letters), Batching()) for name in tables),
-        *(consumer(name, name, rule_errors(letters), Batching()) for name in queues),
-    ]
-
-
-def _process(one: Function, stores: SqliteStores) -> Process:
-    return function(one.name, one.stream, _handler(one, stores))
-
-
-def _handler(one: Function | RuleFunction, stores: SqliteStores) -> Handler:
-    handler: Handler = import_module(one.handler.rpartition(".")[0]).build(stores)
-    return handler
-
-
-def _batching(one: Function) -> Batching:
-    """As in the template, but nobody at a desk waits minutes for a file."""
-    return Batching(
-        batch_size=one.batch_size,
-        window_s=min(one.batching_window_s, MAX_WINDOW_S),
-        max_tries=one.max_retries + 1,
-    )
-
-
-async def _finish(consumers: list[Consumer], stream: Stream) -> None:
-    for consumer in consumers:
-        consumer.stop()
-    stream.wake()
-    for consumer in consumers:
-        if not await asyncio.to_thread(consumer.join, CATCH_UP_TIMEOUT_S):
-            log.error("%s does not end; its batch comes again at the next start", consumer.name)
-            continue
-        consumer.close()
 
 
 async def _report(cloud: Running, say: Callable[[str], None]) -> None:

@@ -1,5 +1,7 @@
 """OBD-II and UDS against an ECU on a bus: what is asked, when, and what of it is sent."""
 
+import errno
+import gc
 import time
 import uuid
 
@@ -7,12 +9,15 @@ import can
 import pytest
 
 from agent.config import ObdSettings
+from agent.errors import SourceError
 from agent.host import SystemClock
 from agent.inputs import Inbox, SourceChanged
+from agent.sources.can.python_can import open_bus, reason
 from agent.sources.obd.source import ObdSource
 from simulator.ecu.engine import EngineState, held
 from simulator.ecu.node import EcuNode, EcuOptions
 from simulator.ecu.obd import parse_code
+from tests.fakes.can_buses import FlakyBus
 from tests.fakes.scripted_ecu import ScriptedEcu
 
 QUICK = {"spacing_s": 0.02, "answer_timeout_s": 0.2, "dtc_interval_s": 1}
@@ -340,6 +345,40 @@ def test_an_interface_that_is_missing_at_boot_is_tried_again(bench):
     assert changes[0][0] is False
     assert "cannot open" in changes[0][1]
     assert source.read(bench.clock.monotonic_s()) == {}
+
+
+def test_an_interface_that_cannot_be_opened_is_told_by_us_alone(caplog):
+    settings = ObdSettings.model_validate({"channel": "nosuchcan0"})
+    with pytest.raises(SourceError, match="cannot open"):
+        open_bus(settings)
+    gc.collect()  # the half-made bus speaks when it goes
+    assert [record.getMessage() for record in caplog.records] == []
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError(errno.ENODEV, "No such device"), "there is no interface can0; `ip link` lists"),
+        (can.CanOperationError("Network is down", errno.ENETDOWN), "`ip link set can0 up`"),
+        (can.CanOperationError("odd"), "odd"),
+    ],
+)
+def test_what_the_kernel_says_of_an_interface_is_told_with_what_to_do(error, told):
+    assert told in reason(error, ObdSettings.model_validate({}))
+
+
+def test_an_interface_that_goes_down_while_the_vehicle_sleeps_is_noticed(bench):
+    interface, kind = FlakyBus.install(missing=0, frames=(), breaks=False)
+    bench.source(**SPEED_ONLY, interface=interface, ignition=lambda now_s: False)
+    time.sleep(0.5)
+    assert bench.changes() == []
+    kind.breaks = True
+    changes = wait_for(bench.changes, "the loss")
+    assert [available for available, _ in changes] == [False]
+    time.sleep(3)
+    assert bench.changes() == [], "a bus that is down has not recovered"
+    kind.breaks = False
+    assert wait_for(bench.changes, "the recovery") == [(True, "")]
 
 
 # asleep

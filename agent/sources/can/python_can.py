@@ -1,17 +1,23 @@
-"""Every other interface that python-can has: USB adapters, ``udp_multicast``, ``virtual``."""
+"""Buses through python-can.
+
+``[[can]]`` uses it for every interface but SocketCAN: USB adapters, ``udp_multicast``,
+``virtual``. The sources that transmit (``agent.sources.can.worker``) use it for all.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import select
 import socket
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from agent.config import CanSettings
 from agent.config.obd import BusSettings
 from agent.errors import ConfigError, SourceError
 from agent.sources.can.ids import ERROR, can_id
 from agent.sources.can.slots import RawFrame
+from agent.sources.can.socketcan import said
 
 if TYPE_CHECKING:
     import can
@@ -24,6 +30,9 @@ BURST_FRAMES: Final = 120
 
 MAX_BURST: Final = 2_000
 """Frames taken before a stop is looked for."""
+
+# each failed attempt to open is two lines of its own; what comes of it is raised and told once
+logging.getLogger("can").setLevel(logging.CRITICAL)
 
 
 def check_interface(settings: CanSettings | BusSettings, section: str = "can") -> None:
@@ -47,6 +56,30 @@ def check_interface(settings: CanSettings | BusSettings, section: str = "can") -
         )
 
 
+def open_bus(settings: CanSettings | BusSettings, **arguments: Any) -> can.BusABC:
+    """The bus of a config's section; ``arguments`` are more of ``can.Bus``.
+
+    Raises:
+        SourceError: it cannot be opened.
+    """
+    import can  # noqa: PLC0415  a vehicle with SocketCAN alone does not pay for it
+
+    try:
+        return can.Bus(
+            interface=settings.interface, channel=settings.channel, **arguments, **settings.options
+        )
+    except Exception as error:  # noqa: BLE001  each interface raises its own kinds
+        raise SourceError(f"cannot open: {reason(error, settings)}") from None
+
+
+def reason(error: Exception, settings: CanSettings | BusSettings) -> str:
+    """What went wrong, in the words of the kernel's CAN where it is that."""
+    number = getattr(error, "errno", None) or getattr(error, "error_code", None)
+    if settings.interface == "socketcan" and number:
+        return said(OSError(number, str(error)), settings.channel)
+    return str(error)
+
+
 class PythonCanReader:
     """As ``agent.sources.can.socketcan.SocketCanReader``; such a bus tells of no drops.
 
@@ -55,23 +88,13 @@ class PythonCanReader:
     """
 
     def __init__(self, settings: CanSettings) -> None:
-        import can  # noqa: PLC0415  a vehicle with SocketCAN does not pay for it
-
         self.drops = 0
         self.burst_frames = BURST_FRAMES
         self._waited_for: can.Message | None = None
         self._failure: Exception | None = None
         # no can_filters: python-can would filter in Python, and its recv(0) then says
         # "nothing" for a frame that it dropped
-        try:
-            self._bus = can.Bus(
-                interface=settings.interface,
-                channel=settings.channel,
-                fd=settings.fd,
-                **settings.options,
-            )
-        except Exception as error:  # noqa: BLE001  each interface raises its own kinds
-            raise SourceError(f"cannot open: {error}") from None
+        self._bus = open_bus(settings, fd=settings.fd)
         self._descriptor = _descriptor(self._bus)
 
     def wait(self, wake: socket.socket, timeout_s: float | None) -> None:
@@ -83,7 +106,7 @@ class PythonCanReader:
             self._waited_for = self._bus.recv(
                 WAIT_S if timeout_s is None else min(WAIT_S, timeout_s)
             )
-        except Exception as error:  # noqa: BLE001  as above
+        except Exception as error:  # noqa: BLE001  each interface raises its own kinds
             self._failure = error
 
     def take(self) -> list[RawFrame]:

@@ -93,7 +93,7 @@ def open_socket(channel: str, filters: Sequence[IdFilter], *, fd: bool) -> socke
         opened.bind((channel,))
     except OSError as error:
         opened.close()
-        raise SourceError(f"cannot open: {_said(error, channel)}") from None
+        raise SourceError(f"cannot open: {said(error, channel)}") from None
     return opened
 
 
@@ -152,7 +152,7 @@ class SocketCanReader:
                 if number in {errno.EAGAIN, errno.EINTR} or frames:
                     break  # an error of the interface that came after frames comes again
                 raise SourceError(
-                    f"cannot receive: {_said(OSError(number, os.strerror(number)), self._channel)}"
+                    f"cannot receive: {said(OSError(number, os.strerror(number)), self._channel)}"
                 )
             if self._first.control_length:
                 self._count_drops()
@@ -184,7 +184,8 @@ def drops_in(control: bytes) -> int | None:
     return counted
 
 
-def _said(error: OSError, channel: str) -> str:
+def said(error: OSError, channel: str) -> str:
+    """What the kernel's error means for whoever looks after the vehicle."""
     if error.errno == errno.ENETDOWN:
         return f"the interface is down; `ip link set {channel} up`"
     if error.errno in {errno.ENODEV, errno.ENXIO}:

@@ -19,6 +19,7 @@ from agent.inputs import Inbox, SignalValue, SourceChanged
 from agent.logs import StateLog
 from agent.ports import Clock
 from agent.sources.backoff import Backoff
+from agent.sources.can import python_can
 from agent.sources.readings import Readings
 
 if TYPE_CHECKING:
@@ -119,7 +120,8 @@ class BusWorker(ABC):
         try:
             message = self._bus.recv(timeout_s)
         except Exception as error:  # noqa: BLE001  each interface raises its own kinds
-            raise SourceError(f"cannot receive: {error}") from None
+            said = python_can.reason(error, self._settings)
+            raise SourceError(f"cannot receive: {said}") from None
         if message is None:
             return None
         if message.is_error_frame:
@@ -166,19 +168,11 @@ class BusWorker(ABC):
             raise SourceError(f"cannot filter: {error}") from None
 
     def _run(self) -> None:
-        import can  # noqa: PLC0415  as above
-
         backoff = Backoff()
-        settings = self._settings
         while not self._stopping.is_set():
             working_since_s = None
             try:
-                try:
-                    self._bus = can.Bus(
-                        interface=settings.interface, channel=settings.channel, **settings.options
-                    )
-                except Exception as error:  # noqa: BLE001  each interface raises its own kinds
-                    raise SourceError(f"cannot open: {error}") from None
+                self._bus = python_can.open_bus(self._settings)
                 working_since_s = self._opened_s = self._clock.monotonic_s()
                 self._work()
             except SourceError as error:

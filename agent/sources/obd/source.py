@@ -111,6 +111,8 @@ class ObdSource(BusWorker):
                     self._probe(link)
                 case Asking.LISTEN:
                     self._stopping.wait(LOOK_EVERY_S)
+                    # an interface that went down says so only to somebody who reads
+                    self._receive(0)
 
     def _frame(self, timeout_s: float) -> tuple[int, bool, bytes] | None:
         message = self._receive(timeout_s)

@@ -12,7 +12,8 @@ from agent.config import IdentitySettings
 from agent.errors import AgentError
 from agent.identity.due import Validity, due_at, why_due
 from agent.identity.key_process import KeyProcess
-from agent.identity.store import Identity, IdentityStore
+from agent.identity.records import Identity
+from agent.identity.store import IdentityStore
 from agent.ports import Clock
 from agent.transport import Credentials, certificate_facts
 from contract import TimeQuality

@@ -17,7 +17,8 @@ from typing import Any, Final, NamedTuple
 from agent.child import run_python
 from agent.config import Pkcs11Settings
 from agent.errors import AgentError, IdentityError
-from agent.identity.store import IdentityStore, Pending
+from agent.identity.records import Pending
+from agent.identity.store import IdentityStore
 
 _TIMEOUT_S: Final = 120.0
 """A Pi Zero that is busy takes some seconds to load the libraries, and a TPM to make a key."""

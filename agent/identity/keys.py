@@ -24,7 +24,8 @@ from cryptography.x509.oid import NameOID
 
 from agent.config import Pkcs11Settings
 from agent.errors import IdentityError
-from agent.identity.store import IdentityStore, Pending
+from agent.identity.records import Pending
+from agent.identity.store import IdentityStore
 
 _MOST_COMMON_NAME: Final = 64
 """RFC 5280, appendix A: ub-common-name."""

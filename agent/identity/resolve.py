@@ -12,7 +12,8 @@ from typing import Final
 from agent.config import AgentSettings, BrokerSettings
 from agent.config.parts import ConfigParts
 from agent.errors import AgentError, IdentityError
-from agent.identity.store import Identity, IdentityStore
+from agent.identity.records import Identity
+from agent.identity.store import IdentityStore
 
 PROVISION_HINT: Final = (
     "Run once: milepost-agent provision. Or name vehicle.id, broker.certificate_file and"

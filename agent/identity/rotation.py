@@ -24,7 +24,8 @@ from agent.identity.dialogue import Dialogue, StoppedError, UnansweredError
 from agent.identity.in_use import InUse
 from agent.identity.key_process import KeyProcess
 from agent.identity.last import Ends, LastRotation
-from agent.identity.store import Identity, IdentityStore
+from agent.identity.records import Identity
+from agent.identity.store import IdentityStore
 from agent.identity.succession import ChangesOver, Succession, UnprovenError, answer_filters
 from agent.inputs import SourceChanged
 from agent.ports import Clock, Exchange

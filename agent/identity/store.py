@@ -16,8 +16,8 @@ Invariants, at every moment and after a power cut at any of them:
 3. Every step may be repeated; repeated, it ends where it would have ended.
 4. No secret is ever readable for others: folders are 0700, files 0600 from their making.
 
-A key in a PKCS#11 token has no ``key.pem``; its label stands in the journal and in
-``identity.json``.
+What the files say is in ``records``. A key in a PKCS#11 token has no ``key.pem``; its label
+stands in the journal and in ``identity.json``.
 """
 
 from __future__ import annotations
@@ -28,67 +28,32 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from agent.errors import IdentityError, StateError
 from agent.files import sync_folder, write_atomically
+from agent.identity.records import (
+    CERTIFICATE_FILE,
+    FACTS_FILE,
+    JOURNAL_FILE,
+    KEY_FILE,
+    Identity,
+    Pending,
+    PendingCertificate,
+    facts_of,
+    identity_of,
+    journal_of,
+    pending_of,
+)
 
 FOLDER: Final = "identity"
-CERTIFICATE_FILE: Final = "certificate.pem"
-KEY_FILE: Final = "key.pem"
-_FACTS_FILE: Final = "identity.json"
-_JOURNAL_FILE: Final = "journal.json"
 _CURRENT: Final = "current"
 _PENDING: Final = "pending"
 _GENERATIONS: Final = "generations"
 _LOCK: Final = "lock"
 _REMOVED: Final = "removed"
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """One generation: whom the vehicle is to the broker, and with what it proves it.
-
-    Exactly one of ``key_file`` and ``key_label`` (of a key in a token) is set.
-    """
-
-    generation: int
-    vehicle_id: str
-    certificate_id: str
-    template: str
-    obtained_at: str
-    """RFC 3339, by the system's clock at that time."""
-
-    certificate_file: Path
-    key_file: Path | None
-    key_label: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class PendingCertificate:
-    """Issued, kept, not yet registered; ``token`` proves to the cloud whose it is."""
-
-    certificate_id: str
-    token: str
-    received_at: str
-    """RFC 3339: the token counts for an hour."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pending:
-    """An unfinished provisioning or rotation: a key, and what was got for it so far."""
-
-    template: str
-    key_file: Path | None
-    key_label: str | None
-    certificate_file: Path
-    """Is there once ``certificate`` is set."""
-
-    certificate: PendingCertificate | None = None
-    vehicle_id: str | None = None
-    """As registered; the identity can be used from then on."""
 
 
 class IdentityStore:
@@ -131,10 +96,10 @@ class IdentityStore:
         """What a provisioning or rotation left unfinished; ``None`` if nothing."""
         with self._usable():
             try:
-                kept = json.loads((self._pending / _JOURNAL_FILE).read_bytes())
+                kept = json.loads((self._pending / JOURNAL_FILE).read_bytes())
             except FileNotFoundError:
                 return None
-            pending = self._parsed_pending(kept)
+            pending = pending_of(self._pending, kept)
         now = self.current()
         if now and pending.certificate and pending.certificate.certificate_id == now.certificate_id:
             return None  # committed; a power cut came before it was cleared away
@@ -181,7 +146,7 @@ class IdentityStore:
             self._pending.mkdir(mode=0o700, exist_ok=True)
             if key_pem is not None:
                 _write(self._pending / KEY_FILE, key_pem)
-            self._journal({"template": template, "key_label": key_label})
+            self._journal(Pending.begun(self._pending, template, key_label))
         return self._must_be_pending()
 
     def keep_certificate(
@@ -195,25 +160,17 @@ class IdentityStore:
         with self._usable():
             # the journal must never speak of another certificate than the one beside it
             if pending.certificate is not None:
-                self._journal({"template": pending.template, "key_label": pending.key_label})
+                self._journal(replace(pending, certificate=None, vehicle_id=None))
             _write(pending.certificate_file, certificate_pem)
-            self._journal(
-                {
-                    "template": pending.template,
-                    "key_label": pending.key_label,
-                    "certificate_id": certificate_id,
-                    "token": token,
-                    "received_at": received_at,
-                }
-            )
+            kept = PendingCertificate(certificate_id, token, received_at)
+            self._journal(replace(pending, certificate=kept, vehicle_id=None))
         return self._must_be_pending()
 
     def keep_registration(self, vehicle_id: str) -> Pending:
         """Keep that the pending certificate is registered, and as whom."""
-        self._must_be_pending()
+        pending = self._must_be_pending()
         with self._usable():
-            journal = json.loads((self._pending / _JOURNAL_FILE).read_bytes())
-            self._journal({**journal, "vehicle_id": vehicle_id})
+            self._journal(replace(pending, vehicle_id=vehicle_id))
         return self._must_be_pending()
 
     def commit(self, *, obtained_at: str) -> Identity:
@@ -223,11 +180,7 @@ class IdentityStore:
             IdentityError: it is not registered.
         """
         pending = self._must_be_pending()
-        if pending.certificate is None or pending.vehicle_id is None:
-            raise IdentityError(
-                "the pending identity is not registered",
-                hint="Provisioning or rotation must go on first.",
-            )
+        facts = facts_of(pending, obtained_at)
         number = self.next_generation()
         with self._usable():
             folder = self._generations / str(number)
@@ -239,15 +192,7 @@ class IdentityStore:
             )
             for name in names:
                 _write(folder / name, (self._pending / name).read_bytes())
-            facts = {
-                "vehicle_id": pending.vehicle_id,
-                "certificate_id": pending.certificate.certificate_id,
-                "template": pending.template,
-                "obtained_at": obtained_at,
-                "key": "file" if pending.key_label is None else "pkcs11",
-                "key_label": pending.key_label,
-            }
-            _write(folder / _FACTS_FILE, _json(facts))
+            _write(folder / FACTS_FILE, _json(facts))
             sync_folder(self._generations)
             self._point_to(number)
         self.discard_pending()
@@ -258,7 +203,7 @@ class IdentityStore:
         with self._usable():
             if not self._pending.exists():
                 return
-            (self._pending / _JOURNAL_FILE).unlink(missing_ok=True)
+            (self._pending / JOURNAL_FILE).unlink(missing_ok=True)
             sync_folder(self._pending)
             shutil.rmtree(self._pending)
 
@@ -294,34 +239,8 @@ class IdentityStore:
     def _generation(self, number: int) -> Identity:
         folder = self._generations / str(number)
         with self._usable():
-            facts = json.loads((folder / _FACTS_FILE).read_bytes())
-            label: str | None = facts["key_label"]
-            return Identity(
-                generation=number,
-                vehicle_id=str(facts["vehicle_id"]),
-                certificate_id=str(facts["certificate_id"]),
-                template=str(facts["template"]),
-                obtained_at=str(facts["obtained_at"]),
-                certificate_file=folder / CERTIFICATE_FILE,
-                key_file=folder / KEY_FILE if label is None else None,
-                key_label=label,
-            )
-
-    def _parsed_pending(self, kept: dict[str, Any]) -> Pending:
-        label: str | None = kept["key_label"]
-        certificate = None
-        if "certificate_id" in kept:
-            certificate = PendingCertificate(
-                str(kept["certificate_id"]), str(kept["token"]), str(kept["received_at"])
-            )
-        return Pending(
-            template=str(kept["template"]),
-            key_file=self._pending / KEY_FILE if label is None else None,
-            key_label=label,
-            certificate_file=self._pending / CERTIFICATE_FILE,
-            certificate=certificate,
-            vehicle_id=kept.get("vehicle_id"),
-        )
+            facts = json.loads((folder / FACTS_FILE).read_bytes())
+            return identity_of(folder, facts)
 
     def _must_be_pending(self) -> Pending:
         pending = self.pending()
@@ -331,8 +250,8 @@ class IdentityStore:
             )
         return pending
 
-    def _journal(self, entry: dict[str, Any]) -> None:
-        _write(self._pending / _JOURNAL_FILE, _json(entry))
+    def _journal(self, pending: Pending) -> None:
+        _write(self._pending / JOURNAL_FILE, _json(journal_of(pending)))
 
     def _point_to(self, number: int) -> None:
         link = self.folder / f"{_CURRENT}.new"

@@ -23,7 +23,8 @@ from typing import Final, Protocol
 from agent.errors import AgentError, IdentityError
 from agent.identity.dialogue import Answer, Dialogue, RejectedError, parsed
 from agent.identity.key_process import KeyProcess
-from agent.identity.store import Identity, IdentityStore, Pending
+from agent.identity.records import Identity, Pending
+from agent.identity.store import IdentityStore
 from agent.ports import Clock
 from agent.publisher.changeover import Order, Verdict
 from agent.publisher.exchange import ControlChannel

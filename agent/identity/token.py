@@ -24,7 +24,8 @@ from pkcs11.util.ec import (
 from agent.config import Pkcs11Settings
 from agent.errors import IdentityError
 from agent.identity.keys import NewKey
-from agent.identity.store import IdentityStore, Pending
+from agent.identity.records import Pending
+from agent.identity.store import IdentityStore
 from agent.transport.credentials import Pkcs11Key
 
 

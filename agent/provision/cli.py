@@ -15,7 +15,8 @@ import click
 from agent.cli_common import EXIT_FAILED, EXIT_USAGE, PROGRAM, config_option
 from agent.config import AgentSettings, load
 from agent.errors import AgentError, ConfigError, IdentityError, StateError
-from agent.identity.store import Identity, IdentityStore
+from agent.identity.records import Identity
+from agent.identity.store import IdentityStore
 from agent.ports import Clock
 from agent.provision.failures import Cause, ProvisionError, Retry
 from agent.publisher.backoff import Backoff, BackoffSettings

@@ -26,7 +26,8 @@ from typing import Final
 from agent.errors import IdentityError
 from agent.host import system_utc
 from agent.identity.keys import KeyMaker, signing_request
-from agent.identity.store import Identity, IdentityStore, Pending
+from agent.identity.records import Identity, Pending
+from agent.identity.store import IdentityStore
 from agent.provision.failures import Cause, ProvisionError
 from agent.provision.service import ProvisioningService, check_issued
 from contract.provisioning import TOKEN_LIFE_S, Parameter

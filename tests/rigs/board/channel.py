@@ -84,9 +84,9 @@ class Shell:
 
     def run(self, *argv, timeout_s=60.0):
         """The command's exit code and output, errors included."""
-        self._number += 1
-        command = {"id": self._number, "argv": list(argv), "timeout_s": timeout_s}
-        self._lines.send(json.dumps(command).encode())
+        if not self.up.is_set():
+            raise RigError(f"the guest is not up: {' '.join(argv)}")
+        self.send(*argv, timeout_s=timeout_s)
         deadline = time.monotonic() + timeout_s + 30
         while True:
             try:
@@ -95,6 +95,12 @@ class Shell:
                 raise RigError(f"the guest does not answer: {' '.join(argv)}") from None
             if answer["id"] == self._number:
                 return Done(answer["code"], answer["out"])
+
+    def send(self, *argv, timeout_s=60.0):
+        """The command, without waiting for what comes of it."""
+        self._number += 1
+        command = {"id": self._number, "argv": list(argv), "timeout_s": timeout_s}
+        self._lines.send(json.dumps(command).encode())
 
     def close(self):
         self._lines.close()

@@ -194,6 +194,7 @@ def _perform(
         try:
             with stand(built, folder, accel=accel, seed=seed, say=_say, **guest) as bench:
                 report = {"seed": seed, **function(bench, deadline_s)}
+                report["stalls"] = bench.machine.stalls
         except RigError as error:
             _fail(str(error))
         finally:
@@ -206,6 +207,8 @@ def _tell(report, words, json_file):
         json_file.write_text(json.dumps(report, indent=2) + "\n")
     for line in words(report):
         click.echo(line)
+    for state in report["stalls"]:
+        click.echo(f"the emulator stood still in a boot, was switched off and on again:\n{state}")
     for fault in report["faults"]:
         click.echo(f"FAULT: {fault}")
     if report["faults"]:

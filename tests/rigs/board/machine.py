@@ -23,6 +23,23 @@ MEMORY_MB = 768
 BOOT_S = 480.0
 """20 s without KVM on a machine that has nothing else to do; 180 s were seen on a busy one."""
 
+STALL_S = 150.0
+"""A boot that says nothing for so long stands still: the emulator does, seldom, and for ever."""
+
+STALLS = 2
+"""So often in a run it is switched off and on again. More is a fault of the guest."""
+
+KERNEL_ARGUMENTS = (
+    "root=/dev/vda rw console=ttyS0 net.ifnames=0 panic=-1 loglevel=4 systemd.show_status=false"
+)
+"""On the serial console only the kernel speaks: a lost interrupt there stops whoever else writes.
+
+The journal has a virtio console, hvc0, which needs none.
+"""
+
+_QMP_S = 30.0
+_STATE_LINES = re.compile(r"^(CPU#|.*(RIP|PC|HLT|paused|running)).*$", re.MULTILINE)
+
 
 @dataclass(frozen=True)
 class BootTimes:
@@ -66,6 +83,8 @@ class Machine:
         self._server = None
         self._open = []
         self.boots = 0
+        self.stalls = []
+        """What QEMU told of itself each time that a boot stood still."""
 
     def put(self, files):
         """Write ``{path: (bytes, mode, uid, gid)}`` to the guest's disk, before its first boot."""
@@ -95,6 +114,7 @@ class Machine:
 
     def boot(self, *, link_up=True, sky=True, rtc="utc"):
         """Switch it on; returns at once. ``sky``: the GPS receiver has fixes."""
+        self._switched_on_with = {"link_up": link_up, "sky": sky, "rtc": rtc}
         if self.disk is None:
             self.disk = VolatileDisk(self.folder / "disk.img")
             self._server = NbdServer(self.disk, self._sockets / "disk")
@@ -108,7 +128,7 @@ class Machine:
             *("-smp", str(min(2, os.cpu_count() or 1))),
             *("-display", "none", "-no-reboot", "-nodefaults", "-rtc", f"base={rtc}"),
             *("-kernel", str(self.folder / "vmlinuz"), "-initrd", str(self.folder / "initrd")),
-            *("-append", "root=/dev/vda rw console=ttyS0 net.ifnames=0 panic=-1 loglevel=4"),
+            *("-append", KERNEL_ARGUMENTS),
             *("-drive", f"file=nbd:unix:{sockets}/disk,format=raw,if=virtio,cache=writeback"),
             *("-chardev", f"file,id=console,path={self.console},append=on"),
             *("-serial", "chardev:console"),
@@ -116,6 +136,8 @@ class Machine:
             *("-serial", "chardev:gps"),
             *("-netdev", "user,id=net0,ipv6=off", "-device", "virtio-net-pci,netdev=net0,id=nic0"),
             *("-device", "virtio-serial-pci", "-device", "virtio-rng-pci"),
+            *("-chardev", f"file,id=journal,path={self.console},append=on"),
+            *("-device", "virtconsole,chardev=journal"),
             *("-qmp", f"unix:{sockets}/qmp,server=on,wait=off"),
         ]
         for name in ("control", "witness"):
@@ -127,7 +149,9 @@ class Machine:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
-        self._qmp = connect(sockets / "qmp").makefile("rwb", buffering=0)
+        qmp = connect(sockets / "qmp")
+        qmp.settimeout(_QMP_S)
+        self._qmp = qmp.makefile("rwb", buffering=0)
         self._qmp.readline()
         self._ask_qemu("qmp_capabilities")
         self.set_link(up=link_up)
@@ -142,13 +166,21 @@ class Machine:
     def wait_up(self, timeout_s=BOOT_S):
         """Until the guest takes commands."""
         deadline = time.monotonic() + timeout_s
+        said, said_s = 0, time.monotonic()
         while not self.shell.up.wait(0.2):
+            size, now_s = self.console.stat().st_size, time.monotonic()
+            if size != said:
+                said, said_s = size, now_s
+            elif now_s - said_s > STALL_S and len(self.stalls) < STALLS:
+                self._switch_off_and_on()
+                said_s = time.monotonic()
+                deadline = said_s + timeout_s
             self._check_alive(deadline, "the guest's helper")
 
     def wait_ready(self, timeout_s=BOOT_S):
         """Until systemd has heard READY=1 of the agent. Gives ``BootTimes``."""
-        deadline = time.monotonic() + timeout_s
         self.wait_up(timeout_s)
+        deadline = time.monotonic() + timeout_s
         ask = (
             *("systemctl", "show", "milepost-agent", "--property"),
             "ActiveState,ActiveEnterTimestampMonotonic",
@@ -180,8 +212,8 @@ class Machine:
 
     def power_off(self):
         """An orderly shutdown; falls back to the power switch after two minutes."""
-        with contextlib.suppress(RigError, OSError):
-            self.shell.run("systemctl", "poweroff", timeout_s=5.0)
+        with contextlib.suppress(OSError):
+            self.shell.send("systemctl", "poweroff")
         try:
             self._process.wait(120)
         except subprocess.TimeoutExpired:
@@ -206,6 +238,23 @@ class Machine:
         """What the guest said last."""
         text = self.console.read_text(encoding="utf-8", errors="replace")
         return "\n".join(text.splitlines()[-lines:])
+
+    def _switch_off_and_on(self):
+        try:
+            self.stalls.append(self._state_of_qemu())
+        except (RigError, OSError) as error:
+            self.stalls.append(repr(error))
+        self._process.kill()
+        self._end()
+        self.boot(**self._switched_on_with)
+
+    def _state_of_qemu(self):
+        """Whether it runs, and where its processors are."""
+        told = [
+            self._ask_qemu("human-monitor-command", **{"command-line": words})
+            for words in ("info status", "info registers -a")
+        ]
+        return "\n".join(match[0].strip() for match in _STATE_LINES.finditer("\n".join(told)))
 
     def _end(self):
         self._process.wait(30)
@@ -243,4 +292,4 @@ class Machine:
             if "error" in answer:
                 raise RigError(f"QEMU: {command}: {answer['error']['desc']}")
             if "return" in answer:
-                return
+                return answer["return"]

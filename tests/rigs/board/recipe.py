@@ -27,8 +27,11 @@ DEB, NEWER_DEB = (f"{deb.NAME}_{version}_{ARCHITECTURE}.deb" for version in VERS
 SHELF = "opt/rig/packages"
 """Where the packages lie in a guest that has the agent not installed."""
 
-INITRD_MODULES = ("virtio_pci", "virtio_blk", "ext4")
-"""All that the root file system needs; a third of the usual size, seconds less under emulation."""
+INITRD_MODULES = ("virtio_pci", "virtio_blk", "virtio_console", "ext4")
+"""All that the root file system and the journal's console need.
+
+A third of the usual size, seconds less under emulation.
+"""
 
 DISK_SIZE = "2G"
 ROOT = Path(__file__).resolve().parents[3]
@@ -71,6 +74,7 @@ MASKED = (
     "getty-static.service",
     "systemd-binfmt.service",
     "getty@tty1.service",
+    "serial-getty@hvc0.service",
     "serial-getty@ttyS0.service",
 )
 PACKAGED = (

@@ -99,6 +99,7 @@ class Agent:
             odometer=GpsOdometer(settings.state.dir),
         )
         mark = HealthMark(settings.state.runtime_dir, boot_id=this_boot, run_id=run_id)
+        files = FileClient(lambda: _broker(configured))
         self.delivery = Delivery(
             clock=self.clock,
             vehicle_id=settings.vehicle.id,
@@ -114,6 +115,7 @@ class Agent:
             on_first_ack=mark.acknowledged,
             fixes_rejected=state.fixes_rejected,
             frames_dropped=self._sources.frames_dropped,
+            files_wire_bytes=files.wire_bytes,
         )
         self.engine = Engine(
             identity=EngineIdentity(settings.vehicle.id, run_id),
@@ -169,7 +171,7 @@ class Agent:
                 state_dir=settings.state.dir,
                 restart=self._restart,
                 rotation=self.rotation,
-                files=FileClient(lambda: _broker(configured)),
+                files=files,
             )
         self._metrics = MetricsServer(settings.metrics, self.account)
         self._control = ControlServer(

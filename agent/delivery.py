@@ -70,6 +70,7 @@ class Delivery:
         limits: PublisherLimits | None = None,
         fixes_rejected: Callable[[], dict[str, int]] = dict,
         frames_dropped: Callable[[], dict[str, int]] = dict,
+        files_wire_bytes: Callable[[], int] = lambda: 0,
     ) -> None:
         self._clock = clock
         self._vehicle_id = vehicle_id
@@ -79,6 +80,7 @@ class Delivery:
         self._lock = StateLock(state_dir)
         self._topics = Topics(vehicle_id, delivery.basic_ingest_prefix or None)
         self._on_first_ack = on_first_ack
+        self._files_wire_bytes = files_wire_bytes
         self._first_publish_s: float | None = None
         self.has_reached_broker = False
         """It has acknowledged something to this process, be it a status."""
@@ -268,7 +270,8 @@ class Delivery:
 
     def _wire_bytes(self) -> int:
         measured = self._transport.wire_bytes()
-        return self.publisher.estimated_wire_bytes if measured is None else measured
+        messages = self.publisher.estimated_wire_bytes if measured is None else measured
+        return messages + self._files_wire_bytes()
 
     def _can_drain(self) -> bool:
         """Whether waiting helps: what the data budget holds back is left for the next day."""

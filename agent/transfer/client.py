@@ -12,17 +12,16 @@ import http.client
 import logging
 import os
 import re
-import socket
 import ssl
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 from urllib.parse import urljoin
 
-from agent.errors import AgentError
+from agent.transfer.connection import Broker, MeteredConnection, vehicle_context
+from agent.transfer.errors import StoppedError, TransferError
 from agent.transfer.urls import Place, UrlError, place_of
-from agent.transport import Credentials
+from agent.transport import WireMeter
 
 TIMEOUT_S: Final = 30.0
 """For a connection, and for each piece after it."""
@@ -33,29 +32,6 @@ _OF_THE_DISK: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.
 _CONTENT_RANGE: Final = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 
 _log = logging.getLogger("agent.transfer")
-
-
-class TransferError(AgentError):
-    """A file was not fetched or sent; ``retry``: the same later may succeed."""
-
-    def __init__(self, message: str, *, retry: bool) -> None:
-        super().__init__(message)
-        self.retry = retry
-
-
-class StoppedError(TransferError):
-    """The caller asked to stop; what was fetched stays for the next time."""
-
-    def __init__(self) -> None:
-        super().__init__("stopped", retry=True)
-
-
-@dataclass(frozen=True, slots=True)
-class Broker:
-    """How the vehicle finds its broker, and who it is there."""
-
-    host: str
-    credentials: Credentials
 
 
 class FileClient:
@@ -74,6 +50,14 @@ class FileClient:
         self._broker = broker
         self._system_context = system_context
         self._timeout_s = timeout_s
+        self._meter = WireMeter()
+
+    def wire_bytes(self) -> int:
+        """What the files have put on the wire so far, both ways and with every layer's share.
+
+        0 where the kernel does not say.
+        """
+        return self._meter.total() or 0
 
     def download(
         self,
@@ -144,7 +128,7 @@ class FileClient:
                     f"{place.told}: {_reason(error)}", retry=not _is_final(error)
                 ) from error
             finally:
-                connection.close()
+                connection.end()
         if place.host is None and answer.status == http.client.CONFLICT:
             return
         if not 200 <= answer.status < 300:
@@ -185,7 +169,7 @@ class FileClient:
                     have += file.write(piece)
                 progress(have)
             finally:
-                connection.close()
+                connection.end()
         except (http.client.HTTPException, OSError) as error:
             if isinstance(error, OSError) and error.errno in _OF_THE_DISK:
                 raise
@@ -193,9 +177,7 @@ class FileClient:
                 f"{place.told}: {_reason(error)}", retry=not _is_final(error)
             ) from error
 
-    def _ask(
-        self, place: Place, have: int
-    ) -> tuple[http.client.HTTPSConnection, http.client.HTTPResponse]:
+    def _ask(self, place: Place, have: int) -> tuple[MeteredConnection, http.client.HTTPResponse]:
         headers = {"Accept-Encoding": "identity"}
         if have:
             headers["Range"] = f"bytes={have}-"
@@ -205,63 +187,32 @@ class FileClient:
                 connection.request("GET", place.target, headers=headers)
                 answer = connection.getresponse()
             except BaseException:
-                connection.close()
+                connection.end()
                 raise
             if answer.status not in {301, 302, 303, 307, 308}:
                 return connection, answer
-            connection.close()
+            connection.end()
             place = _redirected(place, answer.getheader("Location", ""))
         raise TransferError(f"{place.told}: more than {MAX_REDIRECTS} redirections", retry=False)
 
-    def _connect(self, place: Place) -> http.client.HTTPSConnection:
+    def _connect(self, place: Place) -> MeteredConnection:
         if place.host is not None:
-            return http.client.HTTPSConnection(
-                place.host, place.port, timeout=self._timeout_s, context=self._system_context()
+            return MeteredConnection(
+                place.host,
+                place.port,
+                timeout_s=self._timeout_s,
+                context=self._system_context(),
+                meter=self._meter,
             )
         broker = self._broker()
-        return _NamedConnection(broker, place.port, self._timeout_s)
-
-
-class _NamedConnection(http.client.HTTPSConnection):
-    """To the broker's host, whose certificate may be for ``broker.server_name``."""
-
-    def __init__(self, broker: Broker, port: int, timeout_s: float) -> None:
-        self._tls = vehicle_context(broker.credentials)
-        self._server_name = broker.credentials.server_name
-        super().__init__(broker.host, port, timeout=timeout_s, context=self._tls)
-
-    def connect(self) -> None:
-        plain = socket.create_connection((self.host, self.port), self.timeout)
-        try:
-            self.sock = self._tls.wrap_socket(plain, server_hostname=self._server_name)
-        except BaseException:
-            plain.close()
-            raise
-
-
-def vehicle_context(credentials: Credentials) -> ssl.SSLContext:
-    """Mutual TLS with the broker's CA and the vehicle's own certificate.
-
-    Raises:
-        TransferError: the key cannot be used here.
-    """
-    if credentials.key_file is None:
-        raise TransferError(
-            "the key is in a PKCS#11 token, which files cannot be fetched with from this cloud",
-            retry=False,
+        return MeteredConnection(
+            broker.host,
+            place.port,
+            timeout_s=self._timeout_s,
+            context=vehicle_context(broker.credentials),
+            meter=self._meter,
+            server_name=broker.credentials.server_name,
         )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_verify_locations(cafile=credentials.ca_file)
-        context.load_cert_chain(
-            credentials.certificate_file, credentials.key_file, password=lambda: b""
-        )
-    except (OSError, ssl.SSLError) as error:
-        raise TransferError(
-            f"the vehicle's identity cannot be used: {error}", retry=True
-        ) from error
-    return context
 
 
 def digest_of(path: Path) -> str:

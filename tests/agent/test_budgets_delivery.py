@@ -390,6 +390,26 @@ def test_a_data_cap_holds_on_the_wire_to_a_real_broker_and_loses_nothing(pki, tm
     assert sorted(set(heard)) == list(range(1, count + 1))
 
 
+def test_files_of_jobs_are_mobile_data_too(pki, tmp_path, free_port):
+    identity = {k: str(path) for k, path in dataclasses.asdict(pki.vehicle("van-1")).items()}
+    fetched = 0
+    delivery = make_delivery(
+        tmp_path / "state",
+        free_port(),
+        identity,
+        budget=BudgetSettings(data_mb_per_day=2, day_spread_s=0, flash_mb_per_day=0),
+        files_wire_bytes=lambda: fetched,
+    )
+    delivery.start()
+    try:
+        assert delivery.account()["budgets"]["data"]["stage"] == "within"
+        fetched = 3_000_000
+        wait(lambda: delivery.account()["budgets"]["data"]["stage"] == "reached", "reached")
+        assert delivery.account()["wire_bytes"] >= fetched
+    finally:
+        delivery.stop(0)
+
+
 @pytest.mark.needs("mosquitto")
 def test_the_kernels_count_is_what_a_relay_sees_plus_the_headers(pki, tmp_path, free_port):
     identity = {k: str(path) for k, path in dataclasses.asdict(pki.vehicle("van-1")).items()}

@@ -6,8 +6,7 @@ import ssl
 import threading
 from contextlib import contextmanager
 
-from agent.transfer import FileClient
-from agent.transfer.client import Broker
+from agent.transfer import Broker, FileClient
 from agent.transport import Credentials
 from cloud.clock import SystemClock
 from cloud.file_store import FileStore

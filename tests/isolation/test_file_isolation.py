@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from agent.transfer.client import vehicle_context
+from agent.transfer.connection import vehicle_context
 from contract.files import artifact_path, upload_path
 from tests.fakes.arenas import Embedded
 from tests.fakes.file_exchange import RunningExchange, credentials_in

@@ -5,13 +5,15 @@ import ssl
 
 import pytest
 
-from agent.transfer import FileClient, TransferError, UrlError, place_of
-from agent.transfer.client import Broker, StoppedError, vehicle_context
+from agent.transfer import Broker, FileClient, TransferError, UrlError, place_of
+from agent.transfer.connection import vehicle_context
+from agent.transfer.errors import StoppedError
 from cloud.file_store import FileStore
 from contract.files import MAX_UPLOAD_BYTES, artifact_path, broker_url, upload_path
 from tests.fakes.file_exchange import RunningExchange, credentials_in, https_server, trusting
 from tests.fakes.one_machine import milepost_cloud, running_cloud
 from tests.fakes.pki import Pki
+from tests.fakes.relay import Relay
 
 CONTENT = bytes(range(256)) * 3_000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -73,6 +75,34 @@ def test_what_is_kept_of_another_file_is_found_out_and_thrown_away(exchange, tmp
         fetch(exchange.client(), url, target)
     fetch(exchange.client(), url, target)
     assert target.read_bytes() == CONTENT
+
+
+def test_what_files_put_on_the_wire_is_counted_with_every_layers_share(exchange, bundle, tmp_path):
+    client, sha256 = exchange.client(), artifact_of(exchange, tmp_path).rpartition("/")[2]
+    assert client.wire_bytes() == 0
+    with Relay(exchange.port) as relay:
+
+        def is_counted():
+            return relay.relayed_bytes <= client.wire_bytes() <= 1.2 * relay.relayed_bytes + 10_000
+
+        fetch(client, broker_url(relay.port, artifact_path(sha256)), tmp_path / "package.deb")
+        assert len(CONTENT) < client.wire_bytes()
+        assert is_counted()
+        with pytest.raises(TransferError, match="404"):
+            client.upload(
+                broker_url(relay.port, upload_path("no-job")), bundle, progress=lambda _: True
+            )
+        assert is_counted()
+
+
+def test_a_handshake_that_fails_is_counted_too(exchange, pki, tmp_path):
+    def answer(handler):
+        raise AssertionError("nobody comes so far")
+
+    client = exchange.client()
+    with https_server(pki, answer) as url, pytest.raises(TransferError, match="not accepted"):
+        fetch(client, f"{url}/package.deb", tmp_path / "package.deb")
+    assert client.wire_bytes() > 500
 
 
 def test_an_upload_is_kept_once_and_whole(exchange, bundle):

@@ -9,10 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
-import botocore
 from botocore.exceptions import ClientError
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -30,6 +28,7 @@ from cloud.provisioning.ports import (
     FleetVehicle,
 )
 from cloud.stores.aws_errors import wrapped
+from cloud.stores.aws_root_ca import root_ca
 from cloud.stores.aws_stack import CONFIG, stack_outputs
 from cloud.stores.dynamodb_allow_list import DynamoAllowList
 from cloud.stores.dynamodb_registrations import DynamoRegistrations
@@ -38,9 +37,7 @@ from cloud.stores.iot_certificates import GONE, IotCertificate, IotCertificates
 AT_ONCE: Final = 4
 """Vehicles that are looked at at the same time; AWS IoT answers about 10 such calls a second."""
 TELL_EVERY_S: Final = 2.0
-ROOT_CA: Final = "Amazon Root CA 1"
 
-_END: Final = "-----END CERTIFICATE-----"
 _IOT: Final = "AWS IoT"
 _OUTPUTS: Final = (
     "RegistrationsTableName",
@@ -291,26 +288,6 @@ def fleet_of_stack(session: Any, stack: str, clock: Clock, tell: Callable[[str],
     registrations = DynamoRegistrations(dynamodb, table, IotCertificates(iot), clock)
     allow_list = DynamoAllowList(dynamodb, table, register, registrations)
     return AwsFleet(iot, allow_list, Policies(vehicle_policy, claim_policy), clock, tell)
-
-
-def root_ca() -> bytes:
-    """The authority of AWS IoT's endpoints, out of botocore's own list.
-
-    Raises:
-        FleetError: this botocore does not have it.
-    """
-    bundle = Path(botocore.__file__).with_name("cacert.pem").read_text(encoding="utf-8")
-    _, found, rest = bundle.partition(f"# Subject: CN={ROOT_CA} ")
-    begin, end = rest.find("-----BEGIN"), rest.find(_END)
-    if found and 0 <= begin < end:
-        pem = f"{rest[begin:end]}{_END}\n".encode()
-        name = x509.load_pem_x509_certificate(pem).subject
-        if name.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value == ROOT_CA:
-            return pem
-    raise FleetError(
-        f"{ROOT_CA} is not among botocore's authorities",
-        hint="Fetch it from https://www.amazontrust.com/repository/AmazonRootCA1.pem.",
-    )
 
 
 def _unknown(vehicle_id: str) -> FleetError:

@@ -10,7 +10,8 @@ from botocore.stub import Stubber
 from cloud.errors import FleetError, StoreError
 from cloud.handlers.settle_identity import SettleIdentity
 from cloud.provisioning.ports import AllowedVehicle, CertificateStatus, Origin
-from cloud.stores.aws_fleet import AwsFleet, root_ca
+from cloud.stores.aws_fleet import AwsFleet
+from cloud.stores.aws_root_ca import root_ca
 from cloud.stores.dynamodb_registrations import DynamoRegistrations
 from cloud.stores.iot_certificates import IotCertificates
 from tests.fakes.clock import FakeClock

@@ -7,32 +7,22 @@ its logical id, which the one-machine mode maps to a store of its own.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-import yaml
-
+from cloud.cloudformation import (
+    HINT,
+    TEMPLATE_PATH,
+    Node,
+    load_template,
+    resource_of,
+    text_of,
+)
 from cloud.errors import ConfigError
 from cloud.iotsql import SQL_VERSION, SqlSyntaxError, Template, basic_ingest_rule, compile_template
 from cloud.iotsql.rule import Rule, compile_rule
-
-TEMPLATE_PATH: Final = Path(__file__).with_name("template.yaml")
-_HINT: Final = "Compare it with the template that came with this version."
-_PLACEHOLDER: Final = re.compile(r"\$\{(!?)([^}]*)\}")
-
-Node = Any
-"""A parsed YAML value. Short forms (``!Ref``, ``!Sub``, ``!GetAtt``) are :class:`Intrinsic`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Intrinsic:
-    """A CloudFormation function in its short form: ``Ref``, ``Sub``, ``GetAtt``."""
-
-    name: str
-    argument: Node
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,36 +108,6 @@ class RuleFunction:
     environment: frozenset[str]
 
 
-class _Loader(yaml.SafeLoader):
-    """Safe, and knows CloudFormation's short forms."""
-
-
-def _intrinsic(loader: yaml.SafeLoader, suffix: str, node: yaml.Node) -> Intrinsic:
-    if isinstance(node, yaml.ScalarNode):
-        return Intrinsic(suffix, loader.construct_scalar(node))
-    if isinstance(node, yaml.SequenceNode):
-        return Intrinsic(suffix, loader.construct_sequence(node, deep=True))
-    return Intrinsic(suffix, loader.construct_mapping(node, deep=True))  # type: ignore[arg-type]  # the third kind
-
-
-_Loader.add_multi_constructor("!", _intrinsic)
-
-
-def load_template(path: Path = TEMPLATE_PATH) -> dict[str, Node]:
-    """The whole template.
-
-    Raises:
-        ConfigError: it cannot be read or is no template.
-    """
-    try:
-        document = yaml.load(path.read_bytes(), Loader=_Loader)  # noqa: S506  a SafeLoader
-    except (OSError, yaml.YAMLError) as error:
-        raise ConfigError(f"cannot read {path}: {error}", hint=_HINT) from error
-    if not isinstance(document, dict) or not isinstance(document.get("Resources"), dict):
-        raise ConfigError(f"{path} has no Resources", hint=_HINT)
-    return document
-
-
 def load_rules(path: Path = TEMPLATE_PATH) -> tuple[TopicRule, ...]:
     """The IoT rules, compiled, in the template's order.
 
@@ -184,7 +144,7 @@ def load_rule_functions(path: Path = TEMPLATE_PATH) -> tuple[RuleFunction, ...]:
     if missing := called - {one.logical_id for one in functions}:
         raise ConfigError(
             f"{path}: a rule calls {', '.join(sorted(missing))}, which has no EventInvokeConfig",
-            hint=_HINT,
+            hint=HINT,
         )
     return functions
 
@@ -203,7 +163,7 @@ def _read(path: Path, kind: str, make: Any) -> list[Any]:
             made.append(make(logical_id, resource["Properties"], parameters))
         except (KeyError, TypeError, ValueError) as error:
             reason = f"lacks {error}" if isinstance(error, KeyError) else str(error)
-            raise ConfigError(f"{path}: {logical_id}: {reason}", hint=_HINT) from error
+            raise ConfigError(f"{path}: {logical_id}: {reason}", hint=HINT) from error
     return made
 
 
@@ -211,7 +171,7 @@ def _rule(_name: str, properties: Mapping[str, Node], parameters: Mapping[str, s
     payload = properties["TopicRulePayload"]
     if payload.get("AwsIotSqlVersion") != SQL_VERSION:
         raise ValueError(f"AwsIotSqlVersion is not {SQL_VERSION}")
-    sql = _text(payload["Sql"], parameters)
+    sql = text_of(payload["Sql"], parameters)
     try:
         rule = compile_rule(sql)
     except SqlSyntaxError as error:
@@ -220,20 +180,20 @@ def _rule(_name: str, properties: Mapping[str, Node], parameters: Mapping[str, s
     error_action = _action(payload["ErrorAction"], rule, parameters)
     if not isinstance(error_action, SqsAction):
         raise TypeError("ErrorAction is not Sqs")
-    return TopicRule(_text(properties["RuleName"], parameters), sql, rule, actions, error_action)
+    return TopicRule(text_of(properties["RuleName"], parameters), sql, rule, actions, error_action)
 
 
 def _action(node: Mapping[str, Node], rule: Rule, parameters: Mapping[str, str]) -> Action:
     match dict(node):
         case {"Kinesis": action}:
-            key = compile_template(_text(action["PartitionKey"], parameters), rule.variable_names)
-            return KinesisAction(_logical_id(action["StreamName"]), key)
+            key = compile_template(text_of(action["PartitionKey"], parameters), rule.variable_names)
+            return KinesisAction(resource_of(action["StreamName"]), key)
         case {"DynamoDBv2": action}:
-            return DynamoDbV2Action(_logical_id(action["PutItem"]["TableName"]))
+            return DynamoDbV2Action(resource_of(action["PutItem"]["TableName"]))
         case {"Sqs": action} if action.get("UseBase64") is False:
-            return SqsAction(_logical_id(action["QueueUrl"]))
+            return SqsAction(resource_of(action["QueueUrl"]))
         case {"Lambda": action}:
-            return LambdaAction(_logical_id(action["FunctionArn"]))
+            return LambdaAction(resource_of(action["FunctionArn"]))
     raise ValueError(f"an action of an unknown kind: {', '.join(node)}")
 
 
@@ -250,13 +210,13 @@ def _consumer(
     return Consumer(
         name=handler.split(".")[-2],
         handler=handler,
-        stream=_logical_id(mapping["Stream"]),
+        stream=resource_of(mapping["Stream"]),
         batch_size=int(mapping["BatchSize"]),
         batching_window_s=int(mapping["MaximumBatchingWindowInSeconds"]),
         max_retries=int(mapping["MaximumRetryAttempts"]),
         bisect_on_error=mapping["BisectBatchOnFunctionError"] is True,
         reports_item_failures="ReportBatchItemFailures" in mapping["FunctionResponseTypes"],
-        on_failure=_logical_id(mapping["DestinationConfig"]["OnFailure"]["Destination"]),
+        on_failure=resource_of(mapping["DestinationConfig"]["OnFailure"]["Destination"]),
         environment=frozenset(properties["Environment"]["Variables"]),
     )
 
@@ -273,37 +233,6 @@ def _rule_function(
         handler=handler,
         logical_id=logical_id,
         max_retries=int(invoke["MaximumRetryAttempts"]),
-        on_failure=_logical_id(invoke["DestinationConfig"]["OnFailure"]["Destination"]),
+        on_failure=resource_of(invoke["DestinationConfig"]["OnFailure"]["Destination"]),
         environment=frozenset(properties["Environment"]["Variables"]),
     )
-
-
-def _logical_id(node: Node) -> str:
-    """The resource that ``!Ref X`` or ``!GetAtt X.Arn`` points to."""
-    match node:
-        case Intrinsic("Ref", str(name)):
-            return name
-        case Intrinsic("GetAtt", str(name)):
-            return name.split(".")[0]
-    raise ValueError(f"{node!r} is no reference to a resource of this template")
-
-
-def _text(node: Node, parameters: Mapping[str, str]) -> str:
-    """Plain text, or ``!Sub`` and ``!Ref`` of parameters with their default values."""
-    match node:
-        case str():
-            return node
-        case Intrinsic("Ref", str(name)) if name in parameters:
-            return parameters[name]
-        case Intrinsic("Sub", str(text)):
-            return _PLACEHOLDER.sub(lambda found: _substituted(found, parameters), text)
-    raise ValueError(f"{node!r} is neither text nor a parameter of this template")
-
-
-def _substituted(found: re.Match[str], parameters: Mapping[str, str]) -> str:
-    literal, name = found.groups()
-    if literal:
-        return f"${{{name}}}"
-    if name not in parameters:
-        raise ValueError(f"${{{name}}} is no parameter of this template")
-    return parameters[name]

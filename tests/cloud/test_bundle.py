@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from cloud.cloudformation import load_template
 from cloud.deploy import bundle
-from cloud.template import load_template
 
 NOT_ON_LAMBDA = ("amqtt", "nicegui", "yaml", "click", "rich", "cryptography", "cantools", "can")
 IMPORT_HANDLERS = """

@@ -4,8 +4,9 @@ import re
 
 import pytest
 
+from cloud.cloudformation import TEMPLATE_PATH, load_template
 from cloud.deploy import bundle
-from cloud.template import TEMPLATE_PATH, load_rules, load_template
+from cloud.template import load_rules
 
 ROOT = TEMPLATE_PATH.parent.parent
 TEXT = (ROOT / "docs" / "cloud-deploy.md").read_text()

@@ -12,20 +12,18 @@ from pathlib import Path
 import orjson
 import pytest
 
+from cloud.cloudformation import TEMPLATE_PATH, Intrinsic, load_template
 from cloud.errors import ConfigError
 from cloud.iotsql import PayloadError, RuleContext
 from cloud.provisioning.hook import VEHICLE_TYPE
 from cloud.template import (
-    TEMPLATE_PATH,
     DynamoDbV2Action,
-    Intrinsic,
     KinesisAction,
     LambdaAction,
     SqsAction,
     load_consumers,
     load_rule_functions,
     load_rules,
-    load_template,
 )
 from contract import MessageKind, Topics
 from contract.provisioning import BY_CLAIM, ROTATION, Parameter

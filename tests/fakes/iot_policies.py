@@ -10,7 +10,7 @@ import json
 import re
 from dataclasses import dataclass
 
-from cloud.template import Intrinsic, load_template
+from cloud.cloudformation import Intrinsic, load_template
 
 THING = "${iot:Connection.Thing.ThingName}"
 STACK = {

@@ -30,7 +30,7 @@ REQUIREMENTS: Final = ROOT / "cloud" / "requirements-lambda.txt"
 OURS: Final = ("cloud", "contract")
 NOT_OURS: Final = (
     *("serve", "web", "deploy", "iotsql", "cli", "pki", "__main__.py"),
-    *("template.py", "template.yaml", "requirements-lambda.txt"),
+    *("cloudformation.py", "template.py", "template.yaml", "requirements-lambda.txt"),
 )
 """Parts of ``cloud/`` that belong to one machine and need what is not bundled."""
 

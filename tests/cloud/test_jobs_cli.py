@@ -28,7 +28,7 @@ def answer(data):
         stores = SqliteStores.open(data)
         try:
             request = JobRequest(JobAction.UPDATE, job_id)
-            stores.jobs.answer(vehicle, request, json.dumps(document).encode())
+            stores.job_executions.answer(vehicle, request, json.dumps(document).encode())
         finally:
             stores.close()
 

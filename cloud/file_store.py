@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from cloud.errors import StoreError
+from cloud.files import sync_folder
 from contract.files import MAX_ARTIFACT_BYTES
 
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
@@ -91,7 +92,7 @@ class FileStore:
             yield draft
             _finish(draft)
             os.link(path, target)  # unlike a rename, never over another
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
 
     def remove_drafts(self) -> None:
         """What an earlier process left half written; only while no other one writes."""
@@ -117,11 +118,3 @@ def _draft(folder: Path) -> Iterator[tuple[IO[bytes], Path]]:
 def _finish(file: IO[bytes]) -> None:
     file.flush()
     os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

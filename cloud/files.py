@@ -24,11 +24,17 @@ def write_atomically(path: Path, content: bytes, mode: int) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
-def _sync_folder(folder: Path) -> None:
-    # The rename itself lives in the folder (fsync(2), "does not necessarily ensure").
+def sync_folder(folder: Path) -> None:
+    """Make what was made, renamed or removed in a folder outlive a power cut.
+
+    A rename lives in the folder (fsync(2), "does not necessarily ensure").
+
+    Raises:
+        OSError: it cannot be synced.
+    """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

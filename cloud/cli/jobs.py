@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from cloud.cli.common import AS_JSON, print_json, print_table
+from cloud.cli.database import opened_database
 from cloud.cli.jobs_view import as_json as job_json
 from cloud.cli.jobs_view import counted, execution_rows, job_rows, told
 from cloud.cli.place import Place, with_place
 from cloud.cli.vehicles import check_vehicle
-from cloud.errors import ConfigError, JobsError
+from cloud.errors import JobsError
 
 if TYPE_CHECKING:
     from cloud.jobs.ports import JobReport, Jobs
@@ -278,19 +279,7 @@ def operators_jobs(place: Place) -> Iterator[Jobs]:
         yield AwsJobs(place.session().client("iot"))
         return
     from cloud.clock import SystemClock  # noqa: PLC0415  with the next
-    from cloud.stores.database import Database  # noqa: PLC0415  slow
-    from cloud.stores.schema import MIGRATIONS  # noqa: PLC0415  with it
-    from cloud.stores.sqlite import DATABASE_NAME  # noqa: PLC0415  with it
-    from cloud.stores.sqlite_jobs import SqliteJobs  # noqa: PLC0415  with it
+    from cloud.stores.sqlite_jobs import SqliteJobs  # noqa: PLC0415  slow
 
-    path = place.data_dir / DATABASE_NAME
-    if not path.is_file():
-        raise ConfigError(
-            f"{place.data_dir} is no data directory of milepost-cloud",
-            hint="Give the directory that `milepost-cloud serve --data` uses, or --aws.",
-        )
-    database = Database(path, MIGRATIONS, create=False)
-    try:
+    with opened_database(place.data_dir) as database:
         yield SqliteJobs(database, SystemClock())
-    finally:
-        database.close()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from cloud.cli.common import AS_JSON, DATA, print_json, print_table
+from cloud.cli.database import opened_database
 from cloud.cli.shadow_view import (
     KeyState,
     Row,
@@ -24,7 +25,7 @@ from cloud.cli.shadow_view import (
     rows,
 )
 from cloud.cli.vehicles import check_vehicle
-from cloud.errors import ConfigError, ShadowError
+from cloud.errors import ShadowError
 
 if TYPE_CHECKING:
     from cloud.shadow.ports import Shadows
@@ -236,19 +237,7 @@ def _shadows(data_dir: Path, *, aws: bool) -> Iterator[Shadows]:
         yield aws_shadows()
         return
     from cloud.clock import SystemClock  # noqa: PLC0415  with the next
-    from cloud.stores.database import Database  # noqa: PLC0415  slow
-    from cloud.stores.schema import MIGRATIONS  # noqa: PLC0415  with it
-    from cloud.stores.sqlite import DATABASE_NAME  # noqa: PLC0415  with it
-    from cloud.stores.sqlite_shadows import SqliteShadows  # noqa: PLC0415  with it
+    from cloud.stores.sqlite_shadows import SqliteShadows  # noqa: PLC0415  slow
 
-    path = data_dir / DATABASE_NAME
-    if not path.is_file():
-        raise ConfigError(
-            f"{data_dir} is no data directory of milepost-cloud",
-            hint="Give the directory that `milepost-cloud serve --data` uses, or --aws.",
-        )
-    database = Database(path, MIGRATIONS, create=False)
-    try:
+    with opened_database(data_dir) as database:
         yield SqliteShadows(database, SystemClock())
-    finally:
-        database.close()

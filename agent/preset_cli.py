@@ -13,7 +13,7 @@ from agent.cli_common import PROGRAM, fail
 from agent.config.provision import CLAIM_FOLDER
 from agent.errors import AgentError
 from agent.preset import BROKER_HOST, CONFIG_FILE, find, install, presets
-from contract.messages import VEHICLE_ID_PATTERN
+from contract.fields import VEHICLE_ID_PATTERN
 
 DEFAULT_FOLDER: Final = Path("/etc/milepost")
 

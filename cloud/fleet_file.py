@@ -18,7 +18,7 @@ from typing import Final
 
 from cloud.errors import ConfigError
 from cloud.ports import Vehicle
-from contract.messages import VEHICLE_ID_PATTERN
+from contract.fields import VEHICLE_ID_PATTERN
 
 _HINT: Final = 'Each vehicle is a table: [vehicles."van-1"], type = "electric_van", name = "Van 1".'
 _VEHICLE_ID: Final = re.compile(VEHICLE_ID_PATTERN)

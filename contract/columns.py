@@ -32,7 +32,7 @@ from itertools import pairwise
 from typing import Any, Final
 
 from contract.errors import ContractError
-from contract.messages import format_timestamp
+from contract.fields import format_timestamp
 from contract.primitives import Reader, write_json, write_varint
 
 

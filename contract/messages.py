@@ -3,37 +3,32 @@
 Units stand in the names or in the field's description. A group whose source is
 absent is absent (``None`` here, no key on the wire), never filled with zeros.
 Unknown fields pass and are kept, so an older cloud stores what a newer agent sends.
-Types are strict: ``"68"`` is not a number. The one exception is ``vehicle_id``,
-where an integer is accepted and becomes text.
 """
 
 from __future__ import annotations
 
-import math
-from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Final
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainSerializer,
+from pydantic import Field
+
+from contract.fields import (
+    MAX_SEQUENCE,
+    Message,
+    RunId,
+    Scalar,
+    Sequence,
+    SignalName,
+    Timestamp,
+    VehicleId,
 )
 
 SCHEMA_VERSION: Final = 1
-
-EARLIEST_TIMESTAMP: Final = datetime(1970, 1, 1, tzinfo=UTC)
-"""A board without a clock may say 1970; ``time_quality`` then says ``unsynced``."""
 
 MAX_SIGNALS: Final = 256
 MAX_ERROR_CODES: Final = 64
 MAX_DETAILS: Final = 64
 MAX_DROP_TOTALS: Final = 64
-MAX_SEQUENCE: Final = 2**53 - 1
-"""The largest integer that every JSON implementation keeps exact (RFC 8259, section 6)."""
 
 
 class TimeQuality(StrEnum):
@@ -91,83 +86,7 @@ class VehicleState(StrEnum):
     OFFLINE = "offline"
 
 
-def format_timestamp(moment: datetime) -> str:
-    """RFC 3339 in UTC with milliseconds, the only form in which timestamps are sent."""
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
-
-
-def _text_from_integer(value: object) -> object:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    return value
-
-
-def _utc_milliseconds(moment: datetime) -> datetime:
-    offset = moment.utcoffset()
-    if offset is None:
-        msg = "timestamp has no zone; write UTC as ...Z"
-        raise ValueError(msg)
-    if offset:
-        moment = moment.astimezone(UTC)
-    # Not pydantic's UTC but Python's, since moments of one zone compare ten times as fast;
-    # and not by ``replace``, which takes seven times as long.
-    moment = datetime.combine(moment, moment.time(), UTC)
-    finer = moment.microsecond % 1000
-    if finer:
-        moment = moment.replace(microsecond=moment.microsecond - finer)
-    if moment < EARLIEST_TIMESTAMP:
-        msg = "timestamp lies before 1970"
-        raise ValueError(msg)
-    return moment
-
-
-VEHICLE_ID_PATTERN: Final = r"^[A-Za-z0-9:_-]{1,128}$"
-"""The characters of an AWS IoT thing name, which are safe in a topic and as a client id."""
-
-RUN_ID_PATTERN: Final = r"^[0-9a-f]{8,32}$"
-
-VehicleId = Annotated[str, BeforeValidator(_text_from_integer), Field(pattern=VEHICLE_ID_PATTERN)]
-RunId = Annotated[str, Field(pattern=RUN_ID_PATTERN)]
-Sequence = Annotated[int, Field(ge=1, le=MAX_SEQUENCE)]
-Timestamp = Annotated[
-    datetime,
-    AfterValidator(_utc_milliseconds),
-    PlainSerializer(format_timestamp, return_type=str, when_used="json"),
-]
-
-
-def _finite(value: Any) -> Any:
-    """NaN and Infinity are no JSON, and ``1e999`` reads as Infinity."""
-    if type(value) is float and not math.isfinite(value):
-        msg = "holds a number that is not finite"
-        raise ValueError(msg)
-    if type(value) is dict:
-        for inner in value.values():
-            _finite(inner)
-    elif type(value) is list:
-        for inner in value:
-            _finite(inner)
-    return value
-
-
-SignalName = Annotated[str, Field(min_length=1, max_length=64)]
-ShortText = Annotated[str, Field(max_length=256)]
-Scalar = bool | int | float | ShortText
-"""Order matters to nothing: types are strict, so ``1`` stays an integer."""
-
-_frozen = ConfigDict(
-    frozen=True, extra="allow", strict=True, allow_inf_nan=False, ser_json_inf_nan="null"
-)
-
-
-class _Message(BaseModel):
-    model_config = _frozen
-
-    # fields of a newer agent: kept, but a number that no double holds would become null
-    __pydantic_extra__: dict[str, Annotated[Any, AfterValidator(_finite)]] = Field(init=False)
-
-
-class Location(_Message):
+class Location(Message):
     """Where the vehicle is, WGS 84."""
 
     lat: Annotated[float, Field(ge=-90, le=90, description="Latitude, degrees")]
@@ -189,7 +108,7 @@ class Location(_Message):
     ] = None
 
 
-class Battery(_Message):
+class Battery(Message):
     """The vehicle's traction battery or, where there is none, its supply."""
 
     percent: Annotated[float | None, Field(ge=0, le=100, description="State of charge, %")] = None
@@ -203,7 +122,7 @@ class Battery(_Message):
     charging: bool | None = None
 
 
-class Acceleration(_Message):
+class Acceleration(Message):
     """Vehicle axes (ISO 8855: x forward, y left, z up), m/s², gravity included."""
 
     x: Annotated[float, Field(ge=-1_000, le=1_000)]
@@ -211,7 +130,7 @@ class Acceleration(_Message):
     z: Annotated[float, Field(ge=-1_000, le=1_000)]
 
 
-class Motion(_Message):
+class Motion(Message):
     """How the vehicle moves."""
 
     speed_kmh: Annotated[float | None, Field(ge=0, le=2_000)] = None
@@ -221,7 +140,7 @@ class Motion(_Message):
     acceleration: Acceleration | None = None
 
 
-class VehicleStatus(_Message):
+class VehicleStatus(Message):
     """What the vehicle says of itself."""
 
     locked: bool | None = None
@@ -229,7 +148,7 @@ class VehicleStatus(_Message):
     trip_id: Annotated[str | None, Field(min_length=1, max_length=64)] = None
 
 
-class Diagnostics(_Message):
+class Diagnostics(Message):
     """Service data."""
 
     odometer_km: Annotated[float | None, Field(ge=0, le=10_000_000)] = None
@@ -240,7 +159,7 @@ class Diagnostics(_Message):
     last_maintenance_km: Annotated[float | None, Field(ge=0, le=10_000_000)] = None
 
 
-class _Identified(_Message):
+class _Identified(Message):
     """``(vehicle_id, run_id, sequence)`` is unique for ever."""
 
     schema_version: Annotated[int, Field(ge=1, le=SCHEMA_VERSION)] = SCHEMA_VERSION
@@ -276,7 +195,7 @@ class Event(_Identified):
     details: Annotated[dict[SignalName, Scalar] | None, Field(max_length=MAX_DETAILS)] = None
 
 
-class PreviousRun(_Message):
+class PreviousRun(Message):
     """Where the run before this one ended, as far as is known."""
 
     run_id: RunId
@@ -291,7 +210,7 @@ class PreviousRun(_Message):
     ] = None
 
 
-class DropTotal(_Message):
+class DropTotal(Message):
     """How many messages of one run were given up for one reason, in all: the latest says all.
 
     ``first_sequence`` and ``last_sequence`` are the lowest and highest of them; what lies
@@ -307,7 +226,7 @@ class DropTotal(_Message):
     last_sequence: Sequence | None = None
 
 
-class Status(_Message):
+class Status(Message):
     """The agent's own state; retained by the broker, and its last will when offline."""
 
     schema_version: Annotated[int, Field(ge=1, le=SCHEMA_VERSION)] = SCHEMA_VERSION

@@ -22,7 +22,7 @@ from enum import StrEnum
 from typing import Final
 
 from contract.errors import ContractError
-from contract.messages import VEHICLE_ID_PATTERN
+from contract.fields import VEHICLE_ID_PATTERN
 
 
 class MessageKind(StrEnum):

@@ -13,7 +13,7 @@ from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from contract.messages import VEHICLE_ID_PATTERN
+from contract.fields import VEHICLE_ID_PATTERN
 
 FilePath = Annotated[Path, Field(strict=False)]
 Port = Annotated[int, Field(ge=1, le=65_535)]

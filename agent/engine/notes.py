@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from agent.ports import TimeBase
 from contract import Event, EventType, Sample, TimeQuality
-from contract.messages import format_timestamp
+from contract.fields import format_timestamp
 
 EVENTS_KEPT: Final = 100
 FAULTS_KEPT: Final = 100

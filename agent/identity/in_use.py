@@ -17,7 +17,7 @@ from agent.identity.store import IdentityStore
 from agent.ports import Clock
 from agent.transport import Credentials, certificate_facts
 from contract import TimeQuality
-from contract.messages import format_timestamp
+from contract.fields import format_timestamp
 
 LOG = logging.getLogger("agent.identity")
 

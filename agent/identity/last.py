@@ -15,7 +15,7 @@ from agent.files import write_atomically
 from agent.identity.store import IdentityStore
 from agent.inputs import SourceChanged
 from agent.ports import Clock
-from contract.messages import format_timestamp
+from contract.fields import format_timestamp
 
 LOG = logging.getLogger("agent.identity")
 

@@ -29,7 +29,7 @@ from agent.ports import Clock
 from agent.publisher.changeover import Order, Verdict
 from agent.publisher.exchange import ControlChannel
 from agent.transport import Credentials, certificate_facts
-from contract.messages import format_timestamp
+from contract.fields import format_timestamp
 from contract.provisioning import (
     CREATE_FROM_CSR,
     Parameter,

@@ -35,7 +35,7 @@ from agent.outbox.message import Kind, Message
 from agent.outbox.store import Store
 from agent.ports import TimeBase
 from contract import TimeQuality
-from contract.messages import format_timestamp
+from contract.fields import format_timestamp
 
 CHUNK_ROWS: Final = 500
 """Rows that one transaction re-stamps: about 20 ms, less than a slow card's sync."""

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from agent.identity.keys import is_of_key
 from agent.provision.failures import Cause, ProvisionError, Retry
-from contract.messages import VEHICLE_ID_PATTERN
+from contract.fields import VEHICLE_ID_PATTERN
 
 _SERVER_ERROR: Final = 500
 _TOO_MANY: Final = 429

@@ -15,7 +15,7 @@ from cloud.accounting.reconcile import (
     RunAccount,
 )
 from cloud.clock import from_milliseconds
-from contract.messages import format_timestamp
+from contract.fields import format_timestamp
 
 Json = dict[str, Any]
 

@@ -26,7 +26,7 @@ from cloud.errors import StoreError
 from cloud.ports import EnrichedSample, ReceivedEvent, Vehicle
 from cloud.stores.aws_errors import wrapped
 from contract import Event, encode
-from contract.messages import format_timestamp
+from contract.fields import format_timestamp
 
 BATCH_ITEMS: Final = 25
 """What one BatchWriteItem takes."""

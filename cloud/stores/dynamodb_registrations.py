@@ -27,7 +27,7 @@ from cloud.clock import Clock
 from cloud.provisioning.ports import AllowedVehicle, CertificateStatus, Identity, Origin
 from cloud.stores.aws_errors import wrapped
 from cloud.stores.iot_certificates import IotCertificates
-from contract.messages import format_timestamp
+from contract.fields import format_timestamp
 
 _LIVING: Final = (CertificateStatus.ACTIVE, CertificateStatus.PENDING_ACTIVATION)
 _UNMET: Final = "ConditionalCheckFailedException"

@@ -23,7 +23,7 @@ from botocore.exceptions import ClientError
 from cloud.ports import Alert, AlertKind, Condition, Position
 from cloud.stores.aws_errors import code_of, wrapped
 from cloud.stores.wording import alert_item, position_item
-from contract.messages import format_timestamp
+from contract.fields import format_timestamp
 
 SMALLEST: Final = 1e-129
 """DynamoDB refuses numbers nearer to zero than 1e-130."""

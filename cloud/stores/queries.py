@@ -23,7 +23,7 @@ from cloud.stores.histogram import percentile
 from cloud.stores.schema import MIGRATIONS
 from cloud.stores.sqlite import ARCHIVE_NAME, DATABASE_NAME
 from cloud.stores.sqlite_ledger import SqliteLedgerStore
-from contract.messages import format_timestamp
+from contract.fields import format_timestamp
 
 Json = dict[str, Any]
 

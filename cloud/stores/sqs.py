@@ -9,7 +9,7 @@ from typing import Any, Final
 from cloud.ports import DeadLetter
 from cloud.stores.aws_errors import wrapped
 from cloud.stores.letters import letter_id
-from contract.messages import format_timestamp
+from contract.fields import format_timestamp
 
 MAX_PAYLOAD_BYTES: Final = 180_000
 """As base64 with the rest around it below SQS's 256 KiB."""

@@ -6,7 +6,7 @@ import json
 from typing import Any, Final
 
 from cloud.ports import Alert, AlertKind, Position
-from contract.messages import format_timestamp
+from contract.fields import format_timestamp
 
 _TITLES: Final = {
     AlertKind.BATTERY_LOW: "battery low",

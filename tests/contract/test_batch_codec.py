@@ -19,7 +19,7 @@ from contract import (
     encode_batch_rows,
 )
 from contract.batch_codec import _DICTIONARY, MAGIC, MAX_SAMPLES
-from contract.messages import format_timestamp
+from contract.fields import format_timestamp
 from tests.contract.test_messages import MINIMAL, SEED
 
 scalars = (

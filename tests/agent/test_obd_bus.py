@@ -1,7 +1,7 @@
 """OBD-II and UDS against an ECU on a bus: what is asked, when, and what of it is sent."""
 
 import errno
-import gc
+import socket
 import time
 import uuid
 
@@ -347,18 +347,30 @@ def test_an_interface_that_is_missing_at_boot_is_tried_again(bench):
     assert source.read(bench.clock.monotonic_s()) == {}
 
 
-def test_an_interface_that_cannot_be_opened_is_told_by_us_alone(caplog):
-    settings = ObdSettings.model_validate({"channel": "nosuchcan0"})
-    with pytest.raises(SourceError, match="cannot open"):
-        open_bus(settings)
-    gc.collect()  # the half-made bus speaks when it goes
+class NoSuchInterface(socket.socket):
+    """A CAN socket of a kernel that has CAN, but not the interface."""
+
+    def __init__(self):
+        super().__init__(socket.AF_UNIX, socket.SOCK_DGRAM)
+
+    def setsockopt(self, *option):
+        pass
+
+    def bind(self, address):
+        raise OSError(errno.ENODEV, f"No such device {address}")
+
+
+def test_a_missing_interface_is_told_by_us_alone_and_with_what_to_do(monkeypatch, caplog):
+    monkeypatch.setattr("can.interfaces.socketcan.socketcan.create_socket", NoSuchInterface)
+    with pytest.raises(SourceError, match="there is no interface can0; `ip link` lists them"):
+        open_bus(ObdSettings.model_validate({}))
     assert [record.getMessage() for record in caplog.records] == []
 
 
 @pytest.mark.parametrize(
     ("error", "told"),
     [
-        (OSError(errno.ENODEV, "No such device"), "there is no interface can0; `ip link` lists"),
+        (can.CanOperationError("gone", errno.ENODEV), "there is no interface can0; `ip link`"),
         (can.CanOperationError("Network is down", errno.ENETDOWN), "`ip link set can0 up`"),
         (can.CanOperationError("odd"), "odd"),
     ],

@@ -31,7 +31,7 @@ BURST_FRAMES: Final = 120
 MAX_BURST: Final = 2_000
 """Frames taken before a stop is looked for."""
 
-# each failed attempt to open is two lines of its own; what comes of it is raised and told once
+# it writes a line of its own at each attempt to open; what comes of it is raised and told once
 logging.getLogger("can").setLevel(logging.CRITICAL)
 
 

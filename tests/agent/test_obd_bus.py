@@ -9,11 +9,15 @@ import can
 import pytest
 
 from agent.config import ObdSettings
+from agent.config.obd import DtcMode
 from agent.errors import SourceError
 from agent.host import SystemClock
 from agent.inputs import Inbox, SourceChanged
 from agent.sources.can.python_can import open_bus, reason
+from agent.sources.obd.questions import Dtc, Questions, Value, Vin
+from agent.sources.obd.services import Answer
 from agent.sources.obd.source import ObdSource
+from agent.sources.readings import Readings
 from simulator.ecu.engine import EngineState, held
 from simulator.ecu.node import EcuNode, EcuOptions
 from simulator.ecu.obd import parse_code
@@ -434,6 +438,21 @@ def test_the_ignition_that_a_can_signal_tells_goes_before_everything(bench):
     assert source.account()["reason"] == "ignition_off"
     ignition["now"] = True
     wait_for(lambda: bench.read(source).get("motion.speed_kmh") == 83, "asked")
+
+
+def test_whether_the_engine_runs_is_asked_before_codes_and_vin():
+    questions = Questions(ObdSettings.model_validate({}), Readings())
+    questions.begin(0.0)
+    discover, _ = questions.next()
+    questions.request(discover, 0.0)
+    has_rpm_and_speed = bytes.fromhex("00180000")
+    questions.answered(discover, [Answer(0x7E8, has_rpm_and_speed)], 0.0)
+    asked = []
+    for _ in range(5):
+        question, _ = questions.next()
+        questions.request(question, 0.0)
+        asked.append(question)
+    assert asked == [Value(0x0C), Value(0x0D), Dtc(DtcMode.STORED), Dtc(DtcMode.PENDING), Vin()]
 
 
 def test_behind_a_gateway_asking_begins_with_the_trip(bench):

@@ -196,8 +196,7 @@ class Questions:
             self._readings.put_codes(owner, found)
 
     def _found(self, ecu: int, base: int, bitmap: bytes, now_s: float) -> None:
-        if not self.ecus:
-            self._plan_codes(now_s)
+        is_first = not self.ecus
         self.ecus |= {ecu}
         for number in pids.supported(base, bitmap):
             if number % pids.SUPPORTED_STEP == 0:
@@ -210,6 +209,9 @@ class Questions:
                     having.sort()
                 shortest_s = min(one.interval_s for one in self._wanted[number].values())
                 self._plan.add(Value(number), shortest_s, now_s)
+        if is_first:
+            # after the values: whether the engine runs decides if anything is asked at all
+            self._plan_codes(now_s)
 
     def _plan_codes(self, now_s: float) -> None:
         for mode in self._settings.dtc_modes:

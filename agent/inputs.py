@@ -105,6 +105,8 @@ class Inbox:
         self._items: deque[Input] = deque()
         self._wake = threading.Condition()
         self._closed = False
+        self._fixes_wait = False
+        """The reader sleeps, and a fix is not to wake it."""
         self.dropped = 0
 
     def put(self, item: Input) -> None:
@@ -113,7 +115,8 @@ class Inbox:
             if len(self._items) >= self._limit:
                 self._drop_oldest_fix()
             self._items.append(item)
-            self._wake.notify()
+            if not (self._fixes_wait and isinstance(item, FixReceived)):
+                self._wake.notify()
 
     def get(self, timeout_s: float) -> Input | None:
         """The oldest item, or ``None`` when the time is up or the inbox was closed."""
@@ -121,6 +124,25 @@ class Inbox:
             if not self._items and not self._closed and timeout_s > 0:
                 self._wake.wait(timeout_s)
             return self._items.popleft() if self._items else None
+
+    def take(self, timeout_s: float, *, fixes_wait: bool) -> list[Input]:
+        """All items, oldest first, once there is one; none of them when the time is up first.
+
+        With ``fixes_wait`` a fix does not end the wait: it is there when the time is up.
+        """
+        with self._wake:
+            if not self._closed and timeout_s > 0 and not self._has_news(fixes_wait=fixes_wait):
+                self._fixes_wait = fixes_wait
+                self._wake.wait(timeout_s)
+                self._fixes_wait = False
+            taken = list(self._items)
+            self._items.clear()
+            return taken
+
+    def _has_news(self, *, fixes_wait: bool) -> bool:
+        if not fixes_wait:
+            return bool(self._items)
+        return any(not isinstance(item, FixReceived) for item in self._items)
 
     def close(self) -> None:
         """Wake the reader for good; what is queued can still be got."""

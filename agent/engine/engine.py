@@ -2,7 +2,8 @@
 
 It alone numbers the run's samples and events and calls the recorder. It wakes for what
 the sources enqueue, when a sample is due, and at least once a second, because a dwell can
-end and a CAN signal can change without a word.
+end and a CAN signal can change without a word. For a fix it does not wake while a sample is
+due soon, which is always so in a trip: each wake-up and each look at all signals costs CPU.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ from contract import Event, EventType, Mode, Sample
 
 LOOK_S: Final = 1.0
 """The longest time between two looks at the state."""
+
+FIX_WAITS_S: Final = 0.2
+"""A fix waits for the next sample where that is due within so long: the fastest usual interval."""
 
 DROPS_S: Final = 10.0
 """How often what the outbox had to drop is gathered into one event."""
@@ -155,13 +159,7 @@ class Engine:
 
     def step(self, item: Input | None, now_s: float) -> None:
         """One turn of the loop; the thread calls it, and tests do."""
-        match item:
-            case FixReceived():
-                self._state.take_fix(item, self._clock.base())
-            case SourceChanged():
-                self._source_changed(item)
-            case SamplingChanged():
-                self._sampling_changed(item.sampling)
+        self._take_in(item)
         view = self._state.view(now_s)
         self._look(view, now_s)
         if now_s >= self._schedule.due_s:
@@ -169,26 +167,39 @@ class Engine:
             self._take_sample(view)
         self._progress_s = now_s
 
+    def _take_in(self, item: Input | None) -> None:
+        match item:
+            case FixReceived():
+                self._state.take_fix(item, self._clock.base())
+            case SourceChanged():
+                self._source_changed(item)
+            case SamplingChanged():
+                self._sampling_changed(item.sampling)
+
     def _run(self) -> None:
         while not self._stopping.is_set():
             wait_s = min(self._schedule.due_s - self._clock.monotonic_s(), LOOK_S)
-            item = self._inbox.get(wait_s)
-            self._safe_step(item)
+            items = self._inbox.take(wait_s, fixes_wait=wait_s <= FIX_WAITS_S)
+            for item in items[:-1]:
+                self._safely(item, self._take_in)
+            self._safely(items[-1] if items else None, self._step_now)
         while (item := self._inbox.get(0)) is not None:
-            self._safe_step(item)
+            self._safely(item, self._step_now)
         self._trips.stop(self._clock.base(), self._clock.monotonic_s())
         self._state.keep_distance()
 
-    def _safe_step(self, item: Input | None) -> None:
+    def _step_now(self, item: Input | None) -> None:
+        self.step(item, self._clock.monotonic_s())
+        self._trouble.recovered()
+
+    def _safely(self, item: Input | None, work: Callable[[Input | None], None]) -> None:
         """Bad input must not end the agent; what no check foresaw costs this turn only."""
         try:
-            self.step(item, self._clock.monotonic_s())
+            work(item)
         except Exception as error:  # noqa: BLE001  logged once; the watchdog sees no progress
             if self._trouble.failed(repr(error)):
                 _log.debug("on %r", item, exc_info=error)
             self._stopping.wait(0.2)
-        else:
-            self._trouble.recovered()
 
     def _look(self, view: View, now_s: float) -> None:
         for change in self._take_budget_changes():

@@ -374,3 +374,58 @@ def test_a_full_inbox_drops_the_oldest_fix_but_no_change_of_state(tmp_path):
     assert inbox.get(0).fix.received_s == 10.0
     inbox.close()
     assert inbox.get(60).fix.received_s == 11.0
+
+
+def test_a_reader_that_is_due_soon_sleeps_through_fixes_and_finds_them_all(tmp_path):
+    inbox = Inbox()
+    got = []
+    reader = threading.Thread(target=lambda: got.extend(inbox.take(60, fixes_wait=True)))
+    reader.start()
+    for index in range(3):
+        inbox.put(FixReceived(Fix(float(index), 50.0, 8.0)))
+    reader.join(0.3)
+    assert reader.is_alive(), "a fix is no reason to wake"
+    inbox.put(SourceChanged("gps", available=False))
+    reader.join(10)
+    assert [type(item) for item in got] == [FixReceived] * 3 + [SourceChanged]
+    assert [item.fix.received_s for item in got[:3]] == [0.0, 1.0, 2.0]
+
+
+def test_fixes_that_waited_are_there_when_the_time_is_up(tmp_path):
+    inbox = Inbox()
+    inbox.put(FixReceived(Fix(1.0, 50.0, 8.0)))
+    (item,) = inbox.take(0.05, fixes_wait=True)
+    assert item.fix.received_s == 1.0
+    assert inbox.take(0, fixes_wait=True) == []
+    inbox.put(FixReceived(Fix(2.0, 50.0, 8.0)))
+    (item,) = inbox.take(60, fixes_wait=False)
+    assert item.fix.received_s == 2.0
+    inbox.close()
+    assert inbox.take(60, fixes_wait=True) == [], "a closed inbox is not waited for"
+
+
+def test_a_reader_that_asks_for_fixes_is_woken_by_one(tmp_path):
+    inbox = Inbox()
+    got = []
+    reader = threading.Thread(target=lambda: got.extend(inbox.take(60, fixes_wait=False)))
+    reader.start()
+    inbox.put(FixReceived(Fix(1.0, 50.0, 8.0)))
+    reader.join(10)
+    assert len(got) == 1
+
+
+def test_all_fixes_that_came_before_a_sample_are_in_its_state(tmp_path):
+    """Also those that did not wake the engine: the newest one is the sample's."""
+    clock = FakeClock()
+    rig = Rig(tmp_path, clock=clock)
+    for number in range(1, 4):
+        clock.advance(1)
+        rig.inbox.put(rig.fix(lat=50.0 + number / 10_000))
+    rig.engine.start()
+    deadline = time.monotonic() + 10
+    while not rig.recorder.samples:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    rig.engine.stop()
+    assert rig.engine.account()["fixes_received"] == 3
+    assert rig.recorder.samples[0].location.fix_time == clock.utc() - timedelta(seconds=0.2)

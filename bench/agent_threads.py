@@ -1,0 +1,170 @@
+"""Which of the agent's threads take CPU and wake how often, of one tree or of two side by side.
+
+One cloud, one receiver and one bus serve all agents at the same time, each of its own working
+tree, so that whatever else the machine does meets all of them alike: read the ratios.
+
+    python bench/agent_threads.py --duration 60
+    git worktree add ../before HEAD~5
+    python bench/agent_threads.py --against ../before --duration 120
+
+CPU is the kernel's account of each thread in nanoseconds (``schedstat``), wake-ups its voluntary
+context switches. The modes are those of ``bench/agent_footprint.py``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from _peers import account, arguments, memory_mb, progress, show
+from agent_footprint import ROOT, SCENES, running, vehicle, wait_for
+
+from simulator.demo.agent_config import AgentConfig, config_text
+
+# Python before 3.14 does not tell the kernel the names of its threads
+NAMED_RUN = """
+import os, sys, threading
+begin = threading.Thread._bootstrap_inner
+def named(thread):
+    with open(f"/proc/self/task/{threading.get_native_id()}/comm", "w") as comm:
+        comm.write(thread.name)
+    begin(thread)
+threading.Thread._bootstrap_inner = named
+from agent.cli import main
+main()
+"""
+
+
+@contextmanager
+def agent_of(tree: Path, config: Path, log: Path) -> Iterator[int]:
+    """The agent of a working tree; its process id."""
+    with log.open("wb") as output:
+        agent = subprocess.Popen(
+            [sys.executable, "-c", NAMED_RUN, "run", "--config", str(config)],
+            cwd=tree,
+            env=os.environ | {"PYTHONPATH": str(tree)},
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        yield agent.pid
+    finally:
+        agent.send_signal(signal.SIGTERM)
+        agent.wait(60)
+
+
+def threads(pid: int) -> dict[str, tuple[float, int]]:
+    """CPU seconds and voluntary context switches so far, by the thread's name."""
+    found: dict[str, tuple[float, int]] = defaultdict(lambda: (0.0, 0))
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(OSError):  # a thread that has just ended
+            spent_s = int((task / "schedstat").read_text().split()[0]) / 1e9
+            lines = (task / "status").read_text().splitlines()
+            switches = int(dict(line.split(":\t") for line in lines)["voluntary_ctxt_switches"])
+            name = "main" if int(task.name) == pid else (task / "comm").read_text().strip()
+            before = found[name]
+            found[name] = (before[0] + spent_s, before[1] + switches)
+    return dict(found)
+
+
+def figures(
+    before: dict[str, tuple[float, int]], after: dict[str, tuple[float, int]], spent_s: float
+) -> dict[str, Any]:
+    """Percent of one core and wake-ups a second, in all and of each thread."""
+    rows = {
+        name: {
+            "cpu_percent": round(100 * (used_s - before.get(name, (0.0, 0))[0]) / spent_s, 3),
+            "wakeups_per_s": round((woken - before.get(name, (0.0, 0))[1]) / spent_s, 1),
+        }
+        for name, (used_s, woken) in sorted(after.items())
+    }
+    total = {
+        key: round(sum(row[key] for row in rows.values()), 2)
+        for key in ("cpu_percent", "wakeups_per_s")
+    }
+    return {"total": total, **rows}
+
+
+def compare(folder: Path, mode: str, trees: dict[str, Path], duration_s: float) -> dict[str, Any]:
+    """Run one agent of each tree at the same time and return what their threads took."""
+    data = folder / "cloud"
+    with ExitStack() as stack:
+        stack.enter_context(
+            running(
+                "cloud", "serve", "--data", data, "--mqtt-port", 0, "--http-port", 0, "--no-tiles",
+                log=folder / "cloud.log",
+            )
+        )  # fmt: skip
+        wait_for((data / "serve.json").exists, "cloud")
+        ports = json.loads((data / "serve.json").read_text())
+        gpsd_port, bus = stack.enter_context(vehicle(folder, SCENES[mode], 1.0))
+        pids = {}
+        for name, tree in trees.items():
+            home = folder / name
+            subprocess.run(
+                [sys.executable, "-m", "cloud", "certs", "issue", name,
+                 "--data", str(data), "--out", str(home)],
+                cwd=ROOT, check=True, stdout=subprocess.DEVNULL,
+            )  # fmt: skip
+            text = config_text(
+                AgentConfig(
+                    vehicle_id=name, state_dir=home / "state", runtime_dir=home / "run",
+                    gpsd_port=gpsd_port, broker_port=ports["mqtt_port"], speed=1.0, can=bus,
+                )
+            )  # fmt: skip
+            config = home / "agent.toml"
+            config.write_text(text.replace("parked_dwell_s = 60.0", "parked_dwell_s = 5.0"))
+            pids[name] = stack.enter_context(agent_of(tree, config, home / "agent.log"))
+        for name in trees:
+            wait_for(lambda name=name: _is_in(folder / name, mode), f"{name} in {mode}")
+        time.sleep(3)  # the start's own work is over
+        since = time.monotonic()
+        before = {name: threads(pid) for name, pid in pids.items()}
+        time.sleep(duration_s)
+        spent_s = time.monotonic() - since
+        after = {name: threads(pid) for name, pid in pids.items()}
+        return {
+            name: figures(before[name], after[name], spent_s) | memory_mb(pid)
+            for name, pid in pids.items()
+        }
+
+
+def _is_in(home: Path, mode: str) -> bool:
+    told = account(home)
+    return bool(told and told["mode"] == mode and told["first_publish_s"] is not None)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = arguments(__doc__, duration=(60.0, "seconds in the mode"))
+    parser.add_argument("--mode", choices=SCENES, default="in_trip", help="default: in_trip")
+    parser.add_argument("--against", type=Path, help="another working tree, run at the same time")
+    words: argparse.Namespace = parser.parse_args()
+    trees = {"this": ROOT}
+    if words.against is not None:
+        trees = {"before": words.against.resolve()} | trees
+    progress(f"{words.mode} for {words.duration:.0f} s")
+    with tempfile.TemporaryDirectory(prefix="milepost-bench-") as folder:
+        found = compare(Path(folder), words.mode, trees, words.duration)
+    if words.against is not None:
+        found["ratio"] = {
+            key: round(found["this"]["total"][key] / found["before"]["total"][key], 3)
+            for key in ("cpu_percent", "wakeups_per_s")
+        }
+    show({"benchmark": "agent_threads", "mode": words.mode, **found}, as_json=words.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -7,6 +7,12 @@ tree, so that whatever else the machine does meets all of them alike: read the r
     git worktree add ../before HEAD~5
     python bench/agent_threads.py --against ../before --duration 120
 
+    python bench/agent_threads.py --can datagrams
+
+The bus is python-can's ``udp_multicast`` unless ``--can datagrams`` is given: then its frames are
+``struct can_frame`` in datagrams over loopback, and the very code that reads a SocketCAN socket on
+a vehicle reads them, many a call. Only the kernel's filter by id is missing.
+
 CPU is the kernel's account of each thread in nanoseconds (``schedstat``), wake-ups its voluntary
 context switches. The modes are those of ``bench/agent_footprint.py``.
 """
@@ -18,20 +24,26 @@ import contextlib
 import json
 import os
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from _peers import account, arguments, memory_mb, progress, show
-from agent_footprint import ROOT, SCENES, running, vehicle, wait_for
+from _peers import account, arguments, free_port, memory_mb, progress, show
+from agent_footprint import LOG_S, ROOT, SCENES, running, vehicle, wait_for
 
 from simulator.demo.agent_config import AgentConfig, config_text
+
+CAN_FRAME = struct.Struct("=IB3x8s")
 
 # Python before 3.14 does not tell the kernel the names of its threads
 NAMED_RUN = """
@@ -42,19 +54,28 @@ def named(thread):
         comm.write(thread.name)
     begin(thread)
 threading.Thread._bootstrap_inner = named
+if "MILEPOST_BENCH_CAN_PORT" in os.environ:
+    import socket
+    from agent.sources.can import source
+    def open_socket(channel, filters, *, fd):
+        opened = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        opened.bind(("127.0.0.1", int(os.environ["MILEPOST_BENCH_CAN_PORT"])))
+        return opened
+    source.open_socket = open_socket
 from agent.cli import main
 main()
 """
 
 
 @contextmanager
-def agent_of(tree: Path, config: Path, log: Path) -> Iterator[int]:
-    """The agent of a working tree; its process id."""
+def agent_of(tree: Path, config: Path, log: Path, can_port: int | None) -> Iterator[int]:
+    """The agent of a working tree; its process id. ``can_port`` is where its frames come."""
+    can = {} if can_port is None else {"MILEPOST_BENCH_CAN_PORT": str(can_port)}
     with log.open("wb") as output:
         agent = subprocess.Popen(
             [sys.executable, "-c", NAMED_RUN, "run", "--config", str(config)],
             cwd=tree,
-            env=os.environ | {"PYTHONPATH": str(tree)},
+            env=os.environ | {"PYTHONPATH": str(tree)} | can,
             stdout=output,
             stderr=output,
         )
@@ -63,6 +84,39 @@ def agent_of(tree: Path, config: Path, log: Path) -> Iterator[int]:
     finally:
         agent.send_signal(signal.SIGTERM)
         agent.wait(60)
+
+
+@contextmanager
+def datagrams(log: Path, ports: list[int]) -> Iterator[None]:
+    """Play a candump log to these ports, again and again."""
+    frames = []
+    for line in log.read_text().splitlines():
+        at, _, frame = line.split()
+        identifier, _, data = frame.partition("#")
+        payload = bytes.fromhex(data)
+        packed = CAN_FRAME.pack(int(identifier, 16), len(payload), payload)
+        frames.append((float(at.strip("()")), packed))
+    stopping = threading.Event()
+
+    def play() -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            begun_s = time.monotonic() - frames[0][0]
+            while True:
+                for at_s, packed in frames:
+                    if stopping.wait(max(0.0, begun_s + at_s - time.monotonic())):
+                        return
+                    for port in ports:
+                        with contextlib.suppress(OSError):  # nobody listens there yet
+                            sender.sendto(packed, ("127.0.0.1", port))
+                begun_s += LOG_S
+
+    player = threading.Thread(target=play, name="player")
+    player.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        player.join()
 
 
 def threads(pid: int) -> dict[str, tuple[float, int]]:
@@ -97,7 +151,9 @@ def figures(
     return {"total": total, **rows}
 
 
-def compare(folder: Path, mode: str, trees: dict[str, Path], duration_s: float) -> dict[str, Any]:
+def compare(
+    folder: Path, mode: str, trees: dict[str, Path], duration_s: float, *, as_datagrams: bool
+) -> dict[str, Any]:
     """Run one agent of each tree at the same time and return what their threads took."""
     data = folder / "cloud"
     with ExitStack() as stack:
@@ -110,6 +166,10 @@ def compare(folder: Path, mode: str, trees: dict[str, Path], duration_s: float) 
         wait_for((data / "serve.json").exists, "cloud")
         ports = json.loads((data / "serve.json").read_text())
         gpsd_port, bus = stack.enter_context(vehicle(folder, SCENES[mode], 1.0))
+        can_ports = {name: free_port() for name in trees} if as_datagrams else {}
+        if as_datagrams:
+            stack.enter_context(datagrams(folder / "bus.candump", [*can_ports.values()]))
+            bus = replace(bus, interface="socketcan", channel="can0", options={})
         pids = {}
         for name, tree in trees.items():
             home = folder / name
@@ -126,7 +186,9 @@ def compare(folder: Path, mode: str, trees: dict[str, Path], duration_s: float) 
             )  # fmt: skip
             config = home / "agent.toml"
             config.write_text(text.replace("parked_dwell_s = 60.0", "parked_dwell_s = 5.0"))
-            pids[name] = stack.enter_context(agent_of(tree, config, home / "agent.log"))
+            pids[name] = stack.enter_context(
+                agent_of(tree, config, home / "agent.log", can_ports.get(name))
+            )
         for name in trees:
             wait_for(lambda name=name: _is_in(folder / name, mode), f"{name} in {mode}")
         time.sleep(3)  # the start's own work is over
@@ -150,6 +212,9 @@ def main() -> None:
     """Measure and print."""
     parser = arguments(__doc__, duration=(60.0, "seconds in the mode"))
     parser.add_argument("--mode", choices=SCENES, default="in_trip", help="default: in_trip")
+    parser.add_argument(
+        "--can", choices=("udp_multicast", "datagrams"), default="udp_multicast", help="the bus"
+    )
     parser.add_argument("--against", type=Path, help="another working tree, run at the same time")
     words: argparse.Namespace = parser.parse_args()
     trees = {"this": ROOT}
@@ -157,7 +222,9 @@ def main() -> None:
         trees = {"before": words.against.resolve()} | trees
     progress(f"{words.mode} for {words.duration:.0f} s")
     with tempfile.TemporaryDirectory(prefix="milepost-bench-") as folder:
-        found = compare(Path(folder), words.mode, trees, words.duration)
+        found = compare(
+            Path(folder), words.mode, trees, words.duration, as_datagrams=words.can == "datagrams"
+        )
     if words.against is not None:
         found["ratio"] = {
             key: round(found["this"]["total"][key] / found["before"]["total"][key], 3)

@@ -180,8 +180,8 @@ class Engine:
         while not self._stopping.is_set():
             wait_s = min(self._schedule.due_s - self._clock.monotonic_s(), LOOK_S)
             items = self._inbox.take(wait_s, fixes_wait=wait_s <= FIX_WAITS_S)
-            for item in items[:-1]:
-                self._safely(item, self._take_in)
+            for earlier in items[:-1]:
+                self._safely(earlier, self._take_in)
             self._safely(items[-1] if items else None, self._step_now)
         while (item := self._inbox.get(0)) is not None:
             self._safely(item, self._step_now)

@@ -110,6 +110,10 @@ class Outbox:
         """Rows on disk that are neither settled nor held in memory."""
         return self._ledger.backlog(kind)
 
+    def offers(self) -> bool:
+        """Whether anything may be claimed, of either kind: one look instead of one for each."""
+        return self._ledger.offers()
+
     def claim_backlog(self, kind: Kind, limit: int) -> list[Message]:
         """The oldest rows that wait on disk, at most ``limit``; none while the disk fails."""
         if not self._writer.can_read() or self.backlog(kind) <= 0:

@@ -103,6 +103,17 @@ class Ledger:
                 return 0
             return self._lanes.backlog(kind)
 
+    def offers(self) -> bool:
+        """Whether a claim of either kind, live or of the backlog, may give something."""
+        with self._lock:
+            if not self._untimed.live_waits and any(self._lanes.live.values()):
+                return True
+            return any(
+                self._lanes.backlog(kind) > 0
+                and not self._untimed.nothing_behind(kind, self._lanes.cursor[kind])
+                for kind in Kind
+            )
+
     def acknowledge(self, messages: Iterable[Message]) -> None:
         """They leave memory now and the disk at the next commit; twice counts once."""
         tally = self._books.tally

@@ -84,10 +84,11 @@ class Lanes:
             self._send_status(now_s, backlog=backlog)
             wait_s = self.schedule.due_in_s(now_s, backlog=backlog, sparing_s=sparing_s)
         while not self.suspicion.on_trial and self._window.is_open:
+            if not self._has_work():
+                return min(wait_s, IDLE_S)
             pause_s = self._window.pause_s(now_s)
             if pause_s > 0:
-                waits = self._outbox.waiting() or self._exchange.waits
-                return min(wait_s, pause_s) if waits else wait_s
+                return min(wait_s, pause_s)
             if not self._send_next(now_s):
                 break
         return min(wait_s, self._next_lane_s(now_s))
@@ -110,6 +111,13 @@ class Lanes:
             "%s %s/%d is set aside: %s", message.kind.value, message.run_id, message.sequence, why
         )
         self._outbox.refuse(message, why)
+
+    def _has_work(self) -> bool:
+        """Whether any lane has something, be it that it may not go yet.
+
+        Most rounds are for a PUBACK and have nothing, and they are most of what sending costs.
+        """
+        return bool(self.suspects) or self._exchange.waits or self._outbox.offers()
 
     def _send_next(self, now_s: float) -> bool:
         """Send one publish of the first lane that has any; whether there was one."""

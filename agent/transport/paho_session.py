@@ -232,7 +232,7 @@ class PahoSession:
         """Send what there is; whether the connection still lives."""
         try:
             sock.flush()
-            if self._accepted:
+            if self._accepted and self._queue:
                 with sock.burst():
                     self._send_queued(client)
         except OSError:

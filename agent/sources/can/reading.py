@@ -62,6 +62,15 @@ class Reading:
             or table.not_available_from is not None
             or settings.not_available_raw
         )
+        self._any_raw_counts = not (
+            table.field.is_float
+            or table.not_available
+            or table.not_available_from is not None
+            or settings.not_available_raw
+        )
+        self._is_raw = (table.scale, table.offset, settings.scale, settings.offset) == (1, 0, 1, 0)
+        self._decoded: tuple[bytes, Decoded | None] | None = None
+        """The newest payload and what it says; replaced as one, for any thread may read."""
         self._raw_stat = self.stat
         if table.scale * settings.scale < 0 and self.stat in _OPPOSITE:
             self._raw_stat = _OPPOSITE[self.stat]
@@ -101,14 +110,23 @@ class Reading:
             self._interval = Interval()
 
     def _decode(self, payload: bytes) -> Decoded | None:
-        raw = self.table.field.raw(payload)
-        if not self._is_available(raw):
+        before = self._decoded
+        if before is not None and before[0] == payload:
+            return before[1]
+        decoded = self._decode_anew(payload)
+        self._decoded = (payload, decoded)
+        return decoded
+
+    def _decode_anew(self, payload: bytes) -> Decoded | None:
+        table = self.table
+        raw = table.field.raw(payload)
+        if not self._any_raw_counts and not self._is_available(raw):
             return None
-        number = self._number(raw)
+        number = raw if self._is_raw else self._number(raw)
         # factors of the DBC and the config may take a finite raw value beyond what a float holds
-        if not math.isfinite(number) or not self._is_in_range(number):
+        if not math.isfinite(number) or (self._has_range and not self._is_in_range(number)):
             return None
-        return number, self.table.choice(raw)
+        return number, table.choice(raw) if table.choices else None
 
     def _counts(self, raw: Number) -> bool:
         """Whether a value goes into the statistic: a named one is no measurement."""

@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,14 @@ from agent.sources.gps.own_cycle import CycleMemory
 from agent.sources.gpsd.source import GpsdSource
 
 WARM_UP_S = 5.0
+
+
+def wakeups() -> int:
+    """How often the source's thread went to sleep so far."""
+    thread = next(one for one in threading.enumerate() if one.name == "gps")
+    status = Path(f"/proc/self/task/{thread.native_id}/status").read_text()
+    fields = dict(line.split(":\t") for line in status.splitlines())
+    return int(fields["voluntary_ctxt_switches"])
 
 
 def figures(gpsd: str, log: Path, baud: int, duration_s: float) -> dict[str, Any]:
@@ -59,9 +68,11 @@ def figures(gpsd: str, log: Path, baud: int, duration_s: float) -> dict[str, Any
             take_fixes(inbox, WARM_UP_S)
             cpu_s, begun_s = time.process_time(), time.monotonic()
             sentences = source.account()["sentences"]
+            woken = wakeups()
             fixes = take_fixes(inbox, duration_s)
             spent_s, lasted_s = time.process_time() - cpu_s, time.monotonic() - begun_s
             sentences = source.account()["sentences"] - sentences
+            woken = wakeups() - woken
         finally:
             source.stop()
             for process in daemon, receiver:
@@ -73,6 +84,7 @@ def figures(gpsd: str, log: Path, baud: int, duration_s: float) -> dict[str, Any
         "baud": baud,
         "fixes_per_s": round(fixes / lasted_s, 2),
         "sentences_per_s": round(sentences / lasted_s, 1),
+        "wakeups_per_s": round(woken / lasted_s, 1),
         "cpu_percent": round(100 * spent_s / lasted_s, 2),
     }
 

@@ -58,6 +58,8 @@ class GpsdSession:
         self.antenna: str | None = None
         """``OK``, ``OPEN`` or ``SHORT``, as the only receiver said last."""
         self.sentences = 0
+        self.has_news = False
+        """gpsd told of its devices, or another receiver is in use, since the last ``look``."""
         self._settings = settings
         self._choice = choice
         self._first_cycles_s = first_cycles_s
@@ -98,6 +100,7 @@ class GpsdSession:
         Raises:
             GpsLostError: no receiver spoke for too long.
         """
+        self.has_news = False
         ours = [one for one in self._receivers.values() if self._choice.is_eligible(one.path)]
         for receiver in ours:
             self._follow_plug(receiver, now_s)
@@ -143,8 +146,10 @@ class GpsdSession:
                 if receiver is not None:
                     receiver.take_sky(report, now_s)
             case "DEVICES":
+                self.has_news = True
                 self._learn_all(report.get("devices"))
             case "DEVICE":
+                self.has_news = True
                 self._learn(report)
             case "ERROR":
                 _log.debug("gpsd says: %s", report.get("message"))
@@ -172,7 +177,7 @@ class GpsdSession:
             return None
         if received.is_new:
             self._choice.had_fix(path, now_s)
-            self._choice.choose(now_s)
+            self.has_news |= self._choice.choose(now_s)
         return received if path == self._choice.active else None
 
     def _receiver(self, path: str) -> Receiver:

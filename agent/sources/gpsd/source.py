@@ -24,6 +24,9 @@ from agent.sources.gpsd.session import GpsdSession
 
 CONNECT_TIMEOUT_S: Final = 5.0
 
+LEAST_LOOK_S: Final = 0.5
+"""The shortest time between two looks that nothing but reports of fixes is a reason for."""
+
 LOCAL_HOSTS: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 
 _log = logging.getLogger(__name__)
@@ -92,9 +95,11 @@ class GpsdSource(GpsThread):
                 raise GpsLostError(Cause.UNREACHABLE, reason) from None
 
     def _listen(self, connection: socket.socket, session: GpsdSession) -> None:
+        looked_s = self._clock.monotonic_s()
+        had_fix = False
         while not self._stopping.is_set():
-            has_data, _ = self._wait(connection.fileno(), LOOK_S)
-            had_fix = False
+            left_s = looked_s + LOOK_S - self._clock.monotonic_s()
+            has_data, was_woken = self._wait(connection.fileno(), max(0.0, left_s))
             if has_data:
                 data = connection.recv(16_384)
                 if not data:
@@ -103,18 +108,24 @@ class GpsdSource(GpsThread):
                     had_fix = True
                     self._hand_on(received)
             now_s = self._clock.monotonic_s()
-            unplugged = session.look(now_s)
-            if unplugged is not None:
-                self._faults.lost(Cause.REMOVED, unplugged)
-            self._faults.uses(self._choice.active, instead_of=self._choice.missed)
-            self._look(
-                now_s,
-                repeats=session.repeats,
-                in_view=session.in_view(now_s),
-                antenna=session.antenna,
-                had_fix=had_fix,
-            )
-            self._send(connection, session, self._wanted_cycle_s)
+            # gpsd sends one epoch in several pieces; not each is worth a look at the receivers
+            if session.has_news or was_woken or now_s - looked_s >= LEAST_LOOK_S:
+                self._look_at(session, now_s, had_fix=had_fix)
+                looked_s, had_fix = now_s, False
+                self._send(connection, session, self._wanted_cycle_s)
+
+    def _look_at(self, session: GpsdSession, now_s: float, *, had_fix: bool) -> None:
+        unplugged = session.look(now_s)
+        if unplugged is not None:
+            self._faults.lost(Cause.REMOVED, unplugged)
+        self._faults.uses(self._choice.active, instead_of=self._choice.missed)
+        self._look(
+            now_s,
+            repeats=session.repeats,
+            in_view=session.in_view(now_s),
+            antenna=session.antenna,
+            had_fix=had_fix,
+        )
 
     def _send(
         self, connection: socket.socket, session: GpsdSession, wanted_s: float | None

@@ -38,7 +38,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from _peers import account, arguments, free_port, memory_mb, progress, show
+from _peers import account, arguments, free_port, memory_mb, progress, show, written_bytes
 from agent_footprint import LOG_S, ROOT, SCENES, running, vehicle, wait_for
 
 from simulator.demo.agent_config import AgentConfig, config_text
@@ -194,11 +194,14 @@ def compare(
         time.sleep(3)  # the start's own work is over
         since = time.monotonic()
         before = {name: threads(pid) for name, pid in pids.items()}
+        written = {name: written_bytes(pid) for name, pid in pids.items()}
         time.sleep(duration_s)
         spent_s = time.monotonic() - since
         after = {name: threads(pid) for name, pid in pids.items()}
         return {
-            name: figures(before[name], after[name], spent_s) | memory_mb(pid)
+            name: figures(before[name], after[name], spent_s)
+            | {"bytes_written_to_disk": written_bytes(pid) - written[name]}
+            | memory_mb(pid)
             for name, pid in pids.items()
         }
 

@@ -84,8 +84,6 @@ class SourceSet:
 
     def on_rate(self, rate: Rate) -> None:
         """Another rate or mode: a trip wants a faster receiver, and its ECUs are awake."""
-        for bus in self._can:
-            bus.expect_samples(rate.interval_s)
         if self._gps is not None:
             fast = rate.interval_s < USUAL_CYCLE_S
             self._gps.request_cycle(rate.interval_s if fast else None)

@@ -76,31 +76,21 @@ class OutboxWriter(_Worker):
         self._outbox = outbox
         self._look = look
         """Called each round: whether the time is known."""
-        self._napped = False
 
     def _wake(self) -> None:
         self._outbox.needs_flush.set()
 
     def _round(self) -> None:
-        came = self._outbox.needs_flush.is_set()
         self._outbox.needs_flush.clear()
         self._look()
         due_s = self._outbox.flush_in_s()
         interval_s = self._outbox.flush_interval_s
         if (due_s is None or due_s > 0) and self._outbox.restamp():
             return
-        if due_s is None and came and self._napped:
-            # what came during the nap is settled already, and more like it will come
-            self._nap(LEAST_DUE_SHARE * interval_s)
-        elif due_s is None or due_s > interval_s:
-            self._napped = False
+        if due_s is None or due_s > interval_s:
             self._outbox.needs_flush.wait(min(due_s or IDLE_S, IDLE_S))
         elif due_s > 0:
-            self._nap(min(due_s, LEAST_DUE_SHARE * interval_s))
+            # short steps instead of a wake for each message: none is due sooner than that
+            self._stopping.wait(min(due_s, LEAST_DUE_SHARE * interval_s))
         else:
             self._outbox.flush()
-
-    def _nap(self, duration_s: float) -> None:
-        """A short step instead of a wake for each message: none is due sooner than that."""
-        self._napped = True
-        self._stopping.wait(duration_s)

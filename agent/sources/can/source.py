@@ -2,9 +2,8 @@
 
 The thread sleeps until frames come, takes all that are there, and then leaves the bus
 alone for a moment: only the newest frame of each message counts, so gathering costs
-nothing and saves most of the wake-ups of a busy bus. A busy bus is left alone until shortly
-before the next sample, so that what goes into it is as new as can be. Only mapped ids pass
-the kernel's filter where the interface has one.
+nothing and saves most of the wake-ups of a busy bus. Only mapped ids pass the kernel's
+filter where the interface has one.
 
 A missing interface, an interface that goes down and a receive error are all survived: the
 bus is opened again with back-off, and counts as recovered once it has held for a while. A
@@ -35,13 +34,7 @@ from agent.sources.can.slots import RawFrame
 from agent.sources.can.socketcan import SocketCanReader, open_socket
 
 GATHER_S: Final = 0.1
-"""How long frames are left in the socket to gather while no samples are known to come."""
-
-AHEAD_S: Final = 0.03
-"""How long before a sample frames are taken for it: enough for a busy board."""
-
-LONGEST_GATHER_S: Final = 0.25
-"""Where samples are rare: modes and watches look at the signals between them too."""
+"""How long frames are left in the socket to gather; half of the fastest sampling interval."""
 
 HELD_S: Final = 2.0
 """How long a bus must work to count as recovered; one that flaps stays lost until then."""
@@ -97,8 +90,6 @@ class CanSource:
         self._kernel_drops = 0
         self._error_frames = 0
         self._overflows = 0
-        self._sampled_s: float | None = None
-        self._interval_s = 0.0
         self._stopping = threading.Event()
         self._wake_reader, self._wake_writer = socket.socketpair()
         self._thread: threading.Thread | None = None
@@ -123,11 +114,6 @@ class CanSource:
     def sampled(self) -> None:
         """What was read last went into a sample."""
         self._signals.sampled()
-        self._sampled_s = self._clock.monotonic_s()
-
-    def expect_samples(self, interval_s: float) -> None:
-        """How far apart samples are from now on; from any thread."""
-        self._interval_s = interval_s
 
     def received_s(self, name: str) -> float | None:
         """When the newest frame with a mapped field came (monotonic); ``None`` if none has."""
@@ -201,8 +187,7 @@ class CanSource:
                 self._enter(BusState.ACTIVE)  # the controller was started anew
                 self._inbox.put(SourceChanged(self.name, available=True))
             if taken:
-                most_s = until_sample_s(now_s, self._sampled_s, self._interval_s)
-                self._stopping.wait(gather_s(taken, now_s - taken_s, reader.burst_frames, most_s))
+                self._stopping.wait(gather_s(taken, now_s - taken_s, reader.burst_frames))
             taken_s = now_s
 
     def _keep(self, frames: list[RawFrame]) -> int:
@@ -238,19 +223,6 @@ class CanSource:
             self._flood.recovered()
 
 
-def gather_s(frames: int, since_s: float, burst_frames: int, most_s: float = GATHER_S) -> float:
+def gather_s(frames: int, since_s: float, burst_frames: int) -> float:
     """How long to let frames gather, when so many came in this time: as fast as those."""
-    return min(most_s, since_s * burst_frames / frames)
-
-
-def until_sample_s(now_s: float, sampled_s: float | None, interval_s: float) -> float:
-    """How long frames may gather to be taken shortly before the next sample.
-
-    ``sampled_s`` is when the last one was taken (monotonic), ``None`` if none was.
-    """
-    if sampled_s is None or interval_s <= GATHER_S:
-        return GATHER_S
-    left_s = (sampled_s + interval_s - AHEAD_S - now_s) % interval_s
-    if left_s < AHEAD_S:
-        left_s += interval_s  # those for the next sample were taken just now
-    return min(left_s, LONGEST_GATHER_S)
+    return min(GATHER_S, since_s * burst_frames / frames)

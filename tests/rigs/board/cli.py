@@ -127,13 +127,13 @@ def clock_command(**options):
 @click.option("--load", is_flag=True, help="Run bench/can_load.py there, too (without KVM: slow).")
 @scenario
 def can_command(*, load, **options):
-    """SocketCAN for real: kernel filters, bus down and up, flood, CAN FD, missing interface."""
+    """SocketCAN for real: filters, bus down and up, flood, CAN FD, OBD-II, UDS and J1939."""
     _perform(
         lambda bench, deadline_s: can.run(bench, deadline_s=deadline_s, with_load=load),
         can.words,
         **options,
         config=can.CONFIG,
-        files=can.FILES,
+        files=can.files(),
     )
 
 

@@ -100,6 +100,7 @@ class Received:
         self.sequences = defaultdict(set)
         self.samples = {}
         """(run_id, sequence): Sample."""
+        self.events = []
         self.duplicates = 0
         """Messages that came again."""
         self.duplicate_publishes = 0
@@ -145,7 +146,9 @@ class Received:
             if message.sequence in known:
                 again += 1
             known.add(message.sequence)
-            if kind is not MessageKind.EVENTS:
+            if kind is MessageKind.EVENTS:
+                self.events.append(message)
+            else:
                 self.samples[message.run_id, message.sequence] = message
         self.duplicates += again
         self.duplicate_publishes += bool(again)

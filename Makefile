@@ -63,7 +63,7 @@ test-rig-network: rig-set-up ## the same vehicle with tc netem on its link
 	$(BIN)/python -m tests.rigs.board network --deadline $(RIG_DEADLINE_S) $(RIG_ARGS)
 
 .PHONY: test-rig-can
-test-rig-can: rig-set-up ## the same vehicle with SocketCAN: filters, bus down and up, flood, CAN FD
+test-rig-can: rig-set-up ## the same vehicle with SocketCAN: filters, bus down and up, flood, CAN FD, OBD-II, J1939
 	$(BIN)/python -m tests.rigs.board can --deadline $(RIG_DEADLINE_S) $(RIG_ARGS)
 
 .PHONY: rig-set-up

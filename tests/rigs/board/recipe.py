@@ -58,6 +58,7 @@ TEXTS = {
 BOARD_FILES = {
     DBC: "etc/milepost/milepost-demo.dbc",
     GUEST / "chrony.conf": "etc/chrony/chrony.conf",
+    GUEST / "agent-start.conf": "etc/systemd/system/milepost-agent.service.d/rig.conf",
 }
 BOARD_TEXTS = {"etc/default/gpsd": 'DEVICES="/dev/ttyS1"\nGPSD_OPTIONS="-n"\nUSBAUTO="false"\n'}
 BOARD_ENABLED = ("gpsd.service", "chrony.service")

@@ -1,5 +1,6 @@
 """The guest's CAN buses, as the kernel, the agent and peers that know nothing of it have them."""
 
+import itertools
 import json
 import time
 
@@ -29,7 +30,8 @@ class Buses:
         self.bench = bench
         self.run = bench.run
         self._encode = {channel: _database(files) for channel, files in DATABASES.items()}
-        self._kept = set()
+        self._kept = {}
+        self._units = itertools.count(1)
 
     def account(self):
         """What the agent says of itself now."""
@@ -90,17 +92,17 @@ class Buses:
     def keep(self, name, *argv):
         """A peer that runs in the guest until ``end(name)``."""
         self.end(name)
-        self._kept.add(name)
+        # numbered: systemd may still know the one that was ended
+        unit = self._kept[name] = f"rig-{name}-{next(self._units)}.service"
         self.run(
-            *("systemd-run", "--quiet", "--collect", f"--unit=rig-{name}"),
+            *("systemd-run", "--quiet", "--collect", f"--unit={unit}"),
             *("--setenv=PYTHONPATH=/opt/rig/simulator.zip", *argv),
         )
 
     def end(self, name):
         """End a peer; one that does not run is no fault."""
         if name in self._kept:
-            self._kept.discard(name)
-            self.bench.machine.shell.run("systemctl", "stop", f"rig-{name}.service")
+            self.bench.machine.shell.run("systemctl", "stop", self._kept.pop(name))
 
     def end_all(self):
         """End all peers."""

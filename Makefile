@@ -63,8 +63,12 @@ test-rig-network: rig-set-up ## the same vehicle with tc netem on its link
 	$(BIN)/python -m tests.rigs.board network --deadline $(RIG_DEADLINE_S) $(RIG_ARGS)
 
 .PHONY: test-rig-can
-test-rig-can: rig-set-up ## the same vehicle with SocketCAN: filters, bus down and up, flood, CAN FD, OBD-II, J1939
+test-rig-can: rig-set-up ## the same vehicle with SocketCAN: filters, bus down and up, flood, CAN FD
 	$(BIN)/python -m tests.rigs.board can --deadline $(RIG_DEADLINE_S) $(RIG_ARGS)
+
+.PHONY: test-rig-diagnostics
+test-rig-diagnostics: rig-set-up ## the same vehicle with OBD-II, UDS and J1939 on SocketCAN
+	$(BIN)/python -m tests.rigs.board diagnostics --deadline $(RIG_DEADLINE_S) $(RIG_ARGS)
 
 .PHONY: rig-set-up
 rig-set-up: $(STAMPS)/dev

@@ -9,8 +9,8 @@ import cantools
 from tests.rigs.board import recipe
 from tests.rigs.board.errors import RigError
 
-CLASSIC, FD, OBD = "vcan0", "vcan1", "obd0"
-"""The last two are missing when the board starts; J1939 is on the one of CAN FD."""
+CLASSIC, FD, TRUCK, OBD = "vcan0", "vcan1", "vcan1", "obd0"
+"""All but the first are missing when the board starts; CAN FD and J1939 are two scenarios."""
 
 FD_DBC = recipe.GUEST / "can-fd.dbc"
 TRUCK_DBC = recipe.ROOT / "firmware-config/dbc/truck-j1939.dbc"

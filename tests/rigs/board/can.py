@@ -1,8 +1,8 @@
-"""The CAN scenario: the kernel's SocketCAN, its buses played by peers.
+"""The scenarios of CAN: the kernel's SocketCAN, its buses played by peers.
 
 One boot, the vehicle's agent run by systemd, the buses on vcan. What the agent says is held
-against the kernel's own counters and against cantools' encoding. First the raw buses, then
-the diagnostic protocols.
+against the kernel's own counters and against cantools' encoding. The promises are those of
+the raw buses (``raw_bus``) or of the diagnostic protocols (``diagnostics``).
 """
 
 import io
@@ -10,15 +10,12 @@ import json
 import time
 import zipfile
 
-from tests.rigs.board import diagnostics, raw_bus, recipe
+from tests.rigs.board import recipe
 from tests.rigs.board.bench import plain
 from tests.rigs.board.buses import FD_DBC, HEED_S, TRUCK_DBC, Buses
 from tests.rigs.board.checks import checked, memory_mb_of, no_time_for
 from tests.rigs.board.errors import RigError
 from tests.rigs.board.ledger import balance
-
-CONFIG = recipe.GUEST / "agent-can.toml"
-CHECKS = (*raw_bus.CHECKS, *diagnostics.CHECKS)
 
 
 def files():
@@ -52,15 +49,15 @@ def load(bench):
     return json.loads(told.splitlines()[-1])
 
 
-def run(bench, *, deadline_s, with_load=False):
-    """The report as plain data."""
+def run(bench, *, promises, deadline_s, with_load=False):
+    """Try the promises of one of the modules; the report as plain data."""
     begun_s = time.monotonic()
     bench.boot()
     times = bench.machine.wait_ready()
     bench.say(f"READY after {times.ready_s:.0f} s of the guest's clock")
     buses = Buses(bench)
     checks = []
-    for function in CHECKS:
+    for function in promises.CHECKS:
         if time.monotonic() - begun_s > deadline_s:
             checks.append(no_time_for(function, deadline_s))
             continue
@@ -81,7 +78,7 @@ def run(bench, *, deadline_s, with_load=False):
     bench.machine.power_off()
     found = balance(bench.witness, bench.received, bench.cuts)
     return {
-        "scenario": "can",
+        "scenario": promises.NAME,
         "accelerator": bench.machine.accel,
         "checks": [plain(check) for check in checks],
         "balance": plain(found),

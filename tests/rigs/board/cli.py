@@ -15,7 +15,7 @@ from pathlib import Path
 
 import click
 
-from tests.rigs.board import can, clock, fleet, network, power
+from tests.rigs.board import can, clock, diagnostics, fleet, network, power, raw_bus
 from tests.rigs.board import image as images
 from tests.rigs.board.bench import Bench
 from tests.rigs.board.depot import Depot
@@ -34,6 +34,7 @@ Examples:
   python -m tests.rigs.board power --cuts 5 --seed 7 --keep /tmp/rig --json report.json
   python -m tests.rigs.board network --only flapping
   python -m tests.rigs.board can
+  python -m tests.rigs.board diagnostics
   python -m tests.rigs.board fleet
   python -m tests.rigs.board run -- systemctl status milepost-agent
 """,
@@ -127,12 +128,27 @@ def clock_command(**options):
 @click.option("--load", is_flag=True, help="Run bench/can_load.py there, too (without KVM: slow).")
 @scenario
 def can_command(*, load, **options):
-    """SocketCAN for real: filters, bus down and up, flood, CAN FD, OBD-II, UDS and J1939."""
+    """SocketCAN for real: kernel filters, bus down and up, flood, CAN FD, missing interface."""
     _perform(
-        lambda bench, deadline_s: can.run(bench, deadline_s=deadline_s, with_load=load),
+        lambda bench, deadline_s: can.run(
+            bench, promises=raw_bus, deadline_s=deadline_s, with_load=load
+        ),
         can.words,
         **options,
-        config=can.CONFIG,
+        config=raw_bus.CONFIG,
+        files=can.files(),
+    )
+
+
+@rig.command("diagnostics")
+@scenario
+def diagnostics_command(**options):
+    """OBD-II, UDS and J1939 on SocketCAN: filters, values, faults, sleep, bus down and up."""
+    _perform(
+        lambda bench, deadline_s: can.run(bench, promises=diagnostics, deadline_s=deadline_s),
+        can.words,
+        **options,
+        config=diagnostics.CONFIG,
         files=can.files(),
     )
 

@@ -2,8 +2,11 @@
 
 import time
 
+from tests.rigs.board import recipe
 from tests.rigs.board.buses import CLASSIC, FD
 
+NAME = "can"
+CONFIG = recipe.GUEST / "agent-can.toml"
 MAPPED = ("100", "110", "120")
 """The ids of the config's signals, in hexadecimal."""
 

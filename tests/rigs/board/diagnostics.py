@@ -91,7 +91,7 @@ def falls_asleep(buses):
     # in a trip it would be a fault that no ECU answers
     buses.until("the trip's end", lambda: _asking(buses) == ("ask", "engine_runs"))
     _down_and_up(buses, OBD, f"obd:{OBD}")
-    _obd_ecu(buses, "--ignition", "off", "--stays-awake", "1")
+    _obd_ecu(buses, "--ignition", "off", "--stays-awake", "10")
     buses.until("the bus to sleep", lambda: _asking(buses) == ("listen", "bus_silent"))
     counter = f"/sys/class/net/{OBD}/statistics/tx_packets"
     watched = buses.run("sh", "-c", f"cat {counter}; sleep {ASLEEP_S}; cat {counter}").split()

@@ -17,6 +17,7 @@ import click
 
 from tests.rigs.board import can, clock, diagnostics, fleet, network, power, raw_bus
 from tests.rigs.board import image as images
+from tests.rigs.board.architectures import AMD64, ARCHITECTURES
 from tests.rigs.board.bench import Bench
 from tests.rigs.board.depot import Depot
 from tests.rigs.board.errors import MissingProgramsError, RigError, RunEndedError
@@ -36,6 +37,7 @@ Examples:
   python -m tests.rigs.board can
   python -m tests.rigs.board diagnostics
   python -m tests.rigs.board fleet
+  python -m tests.rigs.board fleet --arch arm64
   python -m tests.rigs.board run -- systemctl status milepost-agent
 """,
 )
@@ -73,7 +75,7 @@ def scenario(function):
 @rig.command()
 def image():
     """Build the guest's image, or say where it is."""
-    click.echo(str(_built().folder))
+    click.echo(str(_built(architecture=AMD64).folder))
 
 
 @rig.command("power")
@@ -154,14 +156,23 @@ def diagnostics_command(**options):
 
 
 @rig.command("fleet")
+@click.option(
+    "--arch",
+    "architecture",
+    type=click.Choice(list(ARCHITECTURES)),
+    default=AMD64.debian,
+    show_default=True,
+    help="Debian's name of the board's architecture.",
+)
 @scenario
-def fleet_command(**options):
+def fleet_command(*, architecture, **options):
     """From a bare board to a vehicle in the fleet: package, claim, watchdog, upgrade, purge."""
     _perform(
         lambda depot, deadline_s: fleet.run(depot, deadline_s=deadline_s),
         fleet.words,
         **options,
         stand=Depot,
+        architecture=ARCHITECTURES[architecture],
         installed=False,
     )
 
@@ -170,11 +181,11 @@ def fleet_command(**options):
 @click.argument("command", nargs=-1, required=True)
 def run_command(command):
     """Boot, wait for READY, run one command in the guest, power off."""
-    built = _built()
+    built = _built(architecture=AMD64)
     with tempfile.TemporaryDirectory(prefix="rig-") as folder:
         _on_signals()
         try:
-            with Bench(built, Path(folder), accel=accelerator(), seed=1, say=_say) as bench:
+            with Bench(built, Path(folder), accel=accelerator(AMD64), seed=1, say=_say) as bench:
                 bench.boot()
                 times = bench.machine.wait_ready()
                 _say(f"READY after {times.ready_s:.1f} s ({times.outside_s:.1f} s outside)")
@@ -196,12 +207,13 @@ def _perform(
     json_file,
     keep,
     stand=Bench,
+    architecture=AMD64,
     installed=True,
     **guest,
 ):
-    built = _built(installed=installed)
+    built = _built(architecture=architecture, installed=installed)
     seed = random.SystemRandom().randrange(10**6) if seed is None else seed
-    accel = accelerator() if accel == "auto" else accel
+    accel = accelerator(architecture) if accel == "auto" else accel
     _say(f"seed {seed}, {accel}, at most {deadline_s} s")
     _on_signals(deadline_s + OVERTIME_S)
     with tempfile.TemporaryDirectory(prefix="rig-") as temporary:
@@ -234,19 +246,16 @@ def _tell(report, words, json_file):
     click.echo("every promise was kept; nothing that was owed is missing")
 
 
-def _built(*, installed=True):
-    return _had(lambda: images.build(_say, installed=installed))
-
-
-def _had(build):
-    """What ``build`` makes; where this machine cannot, say so and end."""
+def _built(*, architecture, installed=True):
+    """The image; where this machine cannot make it, say so and end."""
+    _on_signals()
     try:
-        return build()
+        return images.build(_say, architecture=architecture, installed=installed)
     except MissingProgramsError as error:
         required = os.environ.get("MILEPOST_REQUIRE_ALL") == "1"
         click.echo(
             f"{'FAILED' if required else 'SKIPPED'}: the rig needs what is not here: {error}\n"
-            "    .ci/apt-packages rig",
+            f"    .ci/apt-packages {architecture.apt_packages}",
             err=True,
         )
         sys.exit(1 if required else 0)

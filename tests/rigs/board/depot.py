@@ -5,6 +5,7 @@ import json
 import random
 import time
 
+from tests.rigs.board import recipe
 from tests.rigs.board.errors import RigError
 from tests.rigs.board.ledger import Witness
 from tests.rigs.board.machine import Machine
@@ -23,7 +24,8 @@ class Depot(Office):
     def __init__(self, image, folder, *, accel, seed, say):
         super().__init__(folder)
         self.say = say
-        self.packages = image.packages
+        self.architecture = image.architecture
+        self.packages, self.debs = image.packages, recipe.debs(image.architecture)
         self.witness = Witness()
         self.figures = {}
         self.machine = Machine(

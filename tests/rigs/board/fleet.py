@@ -37,7 +37,7 @@ def installs(depot):
     """The package installs with nothing fetched, enables its units and waits for a config."""
     depot.files_before, depot.etc_before = depot.files(), depot.settings()
     began_s = time.monotonic()
-    file = f"/{recipe.SHELF}/{recipe.DEB}"
+    file = f"/{recipe.SHELF}/{depot.debs[0]}"
     said = depot.run("dpkg", "--install", file, timeout_s=STEP_S)
     took_s = time.monotonic() - began_s
     assert "milepost-agent init" in said, said
@@ -57,8 +57,9 @@ def installs(depot):
 def sets_the_board_up(depot):
     """``board apply`` writes gpsd, chrony, watchdog and journal, and a second time nothing."""
     apply = ("milepost-agent", "board", "apply", "--yes")
-    said = depot.run(*apply, "--board", "generic", "--gps-device", "/dev/ttyS1")
-    assert 'DEVICES="/dev/ttyS1"' in depot.run("cat", "/etc/default/gpsd")
+    device = depot.architecture.gps_device
+    said = depot.run(*apply, "--board", "generic", "--gps-device", device)
+    assert f'DEVICES="{device}"' in depot.run("cat", "/etc/default/gpsd")
     assert "Everything stands as wanted" in depot.run(*apply)
     return f"{said.count('+++')} files"
 
@@ -171,8 +172,8 @@ def upgrades(depot):
     pid = depot.until_running()
     kept = _kept(depot)
     runs = set(depot.stored()["runs"])
-    keys, package = depot.folder / "release", depot.folder / recipe.NEWER_DEB
-    shutil.copy(depot.packages / recipe.NEWER_DEB, package)
+    keys, package = depot.folder / "release", depot.folder / depot.debs[1]
+    shutil.copy(depot.packages / package.name, package)
     milepost_cloud("release", "keygen", "--out", keys)
     depot.put("/etc/milepost/release-keys/fleet.pem", (keys / "public.pem").read_bytes(), 0o644)
     signed = milepost_cloud("release", "sign", package, "--key", keys / "private.pem")
@@ -255,6 +256,7 @@ def run(depot, *, deadline_s):
         depot.power_off()
     return {
         "scenario": "fleet",
+        "architecture": depot.architecture.debian,
         "accelerator": depot.machine.accel,
         "checks": [asdict(check) for check in checks],
         "figures": depot.figures,

@@ -9,7 +9,6 @@ import contextlib
 import json
 import os
 import shutil
-import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +16,10 @@ from pathlib import Path
 from package import deb
 from package.errors import PackageError
 from package.platforms import PLATFORMS
-from tests.rigs.board import recipe
+from tests.rigs.board import debian, programs, recipe
+from tests.rigs.board.architectures import AMD64, Architecture
 from tests.rigs.board.errors import MissingProgramsError, RigError
+from tests.rigs.board.programs import chroot, execute
 
 CACHE = Path(
     os.environ.get("MILEPOST_RIG_CACHE")
@@ -29,16 +30,13 @@ _EPOCH_S = 1_760_000_000
 
 PROGRAMS = (
     "dpkg-deb",
-    "qemu-system-x86_64",
     "debootstrap",
     "mke2fs",
     "debugfs",
     "chroot",
     "mosquitto",
 )
-PROGRAMS_PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
 KEPT_IMAGES = 4
-_DROPPED = ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info")
 
 
 @dataclass(frozen=True)
@@ -48,6 +46,7 @@ class Image:
     folder: Path
     packages: Path
     """The folder with the agent's packages."""
+    architecture: Architecture
 
     @property
     def disk(self):
@@ -68,28 +67,30 @@ class Image:
         return tuple(json.loads((self.folder / "agent-ids.json").read_text()))
 
 
-def require_programs():
+def require_programs(architecture):
     """Raise ``MissingProgramsError`` unless the rig can work here."""
-    missing = [name for name in PROGRAMS if shutil.which(name, path=PROGRAMS_PATH) is None]
+    wanted = (*PROGRAMS, architecture.program, *(("cpio",) if architecture.foreign else ()))
+    missing = [name for name in wanted if shutil.which(name, path=programs.PATH) is None]
     if os.geteuid() != 0:
         missing.append("root (debootstrap makes device nodes and changes its root)")
     if missing:
         raise MissingProgramsError(", ".join(missing))
 
 
-def build(say, *, installed=True):
+def build(say, *, architecture=AMD64, installed=True):
     """The image of this source tree, from the cache or made now; ``say`` takes progress.
 
     ``installed``: the agent is installed and starts with the board. Else its packages lie in
-    ``recipe.SHELF`` for the scenario to install.
+    ``recipe.SHELF`` for the scenario to install; of a foreign architecture it must be so.
     """
-    require_programs()
-    packages = _packages(say)
-    folder = CACHE / f"image-{recipe.image_digest(packages.name, installed=installed)}"
+    require_programs(architecture)
+    packages = _packages(architecture, say)
+    digest = recipe.image_digest(packages.name, architecture, installed=installed)
+    folder = CACHE / f"image-{digest}"
     if folder.is_dir():
         os.utime(folder)
-        return Image(folder, packages)
-    base = _base(say)
+        return Image(folder, packages, architecture)
+    base = _base(architecture, say)
     say("installing the agent's package, making the image" if installed else "making the image")
     with workspace() as work:
         made = work / "image"
@@ -103,12 +104,11 @@ def build(say, *, installed=True):
         for file in packages.glob("*.deb"):
             shutil.copy(file, shelf)
         if installed:
-            _chroot(tree, "dpkg", "--install", f"/{recipe.SHELF}/{recipe.DEB}")
+            chroot(tree, "dpkg", "--install", f"/{recipe.SHELF}/{recipe.debs(architecture)[0]}")
             shutil.rmtree(shelf)
-            _furnish(tree, recipe.BOARD_FILES, recipe.BOARD_TEXTS)
-            _chroot(tree, "systemctl", "--quiet", "enable", *recipe.BOARD_ENABLED)
-        _chroot(tree, "systemctl", "--quiet", "enable", *recipe.ENABLED)
-        _chroot(tree, "systemctl", "--quiet", "mask", *recipe.MASKED)
+            _furnish(tree, recipe.BOARD_FILES, recipe.board_texts(architecture))
+            chroot(tree, "systemctl", "--quiet", "enable", *recipe.BOARD_ENABLED)
+        enable_and_mask(tree, architecture)
         (tree / "etc/machine-id").write_text("")
         for name, pattern in (("vmlinuz", "vmlinuz-*"), ("initrd", "initrd.img-*")):
             (found,) = (tree / "boot").glob(pattern)
@@ -117,18 +117,18 @@ def build(say, *, installed=True):
         execute("mke2fs", "-q", "-t", "ext4", "-d", tree, made / "disk.img", recipe.DISK_SIZE)
         into_place(made, folder)
     _prune()
-    return Image(folder, packages)
+    return Image(folder, packages, architecture)
 
 
-def _packages(say):
+def _packages(architecture, say):
     """The folder with the packages of this source tree: as it is, and one called newer."""
-    folder = CACHE / f"packages-{recipe.sources_digest()}"
+    folder = CACHE / f"packages-{recipe.sources_digest(architecture)}"
     if not folder.is_dir():
         say("building the Debian package (under a minute)")
         with workspace() as work:
             made = work / "packages"
             try:
-                deb.build(PLATFORMS[recipe.ARCHITECTURE], recipe.VERSIONS, made, epoch_s=_EPOCH_S)
+                deb.build(PLATFORMS[architecture.debian], recipe.VERSIONS, made, epoch_s=_EPOCH_S)
             except PackageError as error:
                 raise RigError(str(error)) from error
             into_place(made, folder)
@@ -136,25 +136,15 @@ def _packages(say):
     return folder
 
 
-def _base(say):
-    folder = CACHE / f"base-{recipe.base_digest()}"
+def _base(architecture, say):
+    folder = CACHE / f"base-{recipe.base_digest(architecture)}"
     if folder.is_dir():
         return folder
-    say("making a bare Debian guest with debootstrap (once; about two minutes)")
+    minutes = "in a virtual machine; about fifteen" if architecture.foreign else "about two"
+    say(f"making a bare Debian guest with debootstrap (once; {minutes} minutes)")
     with workspace() as work:
-        tree = work / "base"
-        execute(
-            *("debootstrap", "--variant=minbase", f"--include={','.join(recipe.PACKAGES)}"),
-            *(recipe.SUITE, tree, mirror()),
-        )
-        tools = tree / "etc/initramfs-tools"
-        settings = (tools / "initramfs.conf").read_text()
-        (tools / "initramfs.conf").write_text(settings.replace("MODULES=most", "MODULES=list"))
-        (tools / "modules").write_text("\n".join(recipe.INITRD_MODULES) + "\n")
-        _chroot(tree, "update-initramfs", "-u")
-        for name in (*_DROPPED, "var/cache/apt/archives", "var/lib/apt/lists"):
-            shutil.rmtree(tree / name, ignore_errors=True)
-        into_place(tree, folder)
+        debian.make(work / "base", architecture, work, say)
+        into_place(work / "base", folder)
     return folder
 
 
@@ -169,29 +159,23 @@ def _furnish(tree, files, texts):
         (tree / target).write_text(text)
 
 
+def enable_and_mask(tree, architecture):
+    """As ``systemctl`` does it, which would have to be one of the tree's architecture."""
+    units = tree / "etc/systemd/system"
+    wanted = units / "multi-user.target.wants"
+    wanted.mkdir(exist_ok=True)
+    for name in recipe.ENABLED:
+        (wanted / name).symlink_to(f"/etc/systemd/system/{name}")
+    for name in recipe.masked(architecture):
+        (units / name).unlink(missing_ok=True)
+        (units / name).symlink_to("/dev/null")
+
+
 def _agent_ids(tree):
     """User and group of the agent; nothing while it is not installed."""
     passwd = (tree / "etc/passwd").read_text().splitlines()
     entries = (line.split(":") for line in passwd if line.startswith("milepost:"))
     return [int(number) for entry in entries for number in entry[2:4]]
-
-
-def mirror():
-    """Where this machine's own apt gets the suite from; debootstrap's own choice if unclear."""
-    done = subprocess.run(
-        [
-            *("apt-get", "indextargets", "--format", "$(SITE) $(RELEASE) $(SUITE)"),
-            *("Created-By: Packages", "Component: main"),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    for line in done.stdout.splitlines():
-        site, *names = line.split()
-        if recipe.SUITE in names:
-            return site
-    return ""
 
 
 @contextlib.contextmanager
@@ -215,25 +199,3 @@ def _prune():
         found = sorted(CACHE.glob(f"{kind}-*"), key=lambda path: path.stat().st_mtime)
         for old in found[:-KEPT_IMAGES]:
             shutil.rmtree(old, ignore_errors=True)
-
-
-def _chroot(tree, *command):
-    execute("chroot", tree, *command, env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"})
-
-
-def execute(*command, env=None):
-    """Run to the end; its output only if it fails."""
-    words = [str(word) for word in command if word != ""]
-    done = subprocess.run(
-        words,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        check=False,
-        env=env if env is not None else os.environ | {"PATH": PROGRAMS_PATH},
-    )
-    if done.returncode != 0:
-        tail = "\n".join(done.stdout.splitlines()[-15:])
-        raise RigError(f"{' '.join(words)} failed:\n{tail}")

@@ -16,8 +16,8 @@ from tests.rigs.board import recipe
 from tests.rigs.board.channel import Lines, Receiver, Shell, connect
 from tests.rigs.board.disk import Fate, VolatileDisk
 from tests.rigs.board.errors import RigError
-from tests.rigs.board.image import PROGRAMS_PATH
 from tests.rigs.board.nbd import NbdServer
+from tests.rigs.board.programs import PATH
 
 MEMORY_MB = 768
 BOOT_S = 480.0
@@ -29,11 +29,10 @@ STALL_S = 150.0
 STALLS = 2
 """So often in a run it is switched off and on again. More is a fault of the guest."""
 
-KERNEL_ARGUMENTS = (
-    "root=/dev/vda rw console=ttyS0 net.ifnames=0 panic=-1 loglevel=4 systemd.show_status=false"
-)
-"""On the serial console only the kernel speaks: a lost interrupt there stops whoever else writes.
+KERNEL_ARGUMENTS = "root=/dev/vda rw net.ifnames=0 panic=-1 loglevel=4 systemd.show_status=false"
+"""Besides the console.
 
+On the serial console only the kernel speaks: a lost interrupt there stops whoever else writes.
 The journal has a virtio console, hvc0, which needs none.
 """
 
@@ -49,13 +48,17 @@ class BootTimes:
     outside_s: float
 
 
-def accelerator():
-    """``kvm`` where the processor has it, else ``tcg``, plain emulation.
+def accelerator(architecture):
+    """``kvm`` where the processor is of this architecture and has it, else ``tcg``, emulation.
 
     /dev/kvm alone says little: some sandboxes have one that opens and never runs a guest.
     """
     flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    has_it = re.search(r"\b(vmx|svm)\b", flags) and os.access("/dev/kvm", os.R_OK | os.W_OK)
+    has_it = (
+        not architecture.foreign
+        and re.search(r"\b(vmx|svm)\b", flags)
+        and os.access("/dev/kvm", os.R_OK | os.W_OK)
+    )
     return "kvm" if has_it else "tcg"
 
 
@@ -106,7 +109,7 @@ class Machine:
             capture_output=True,
             text=True,
             check=False,
-            env=os.environ | {"PATH": PROGRAMS_PATH},
+            env=os.environ | {"PATH": PATH},
         )
         said = [line for line in done.stderr.splitlines() if not line.startswith("debugfs 1.")]
         if done.returncode or said:
@@ -120,21 +123,24 @@ class Machine:
             self._server = NbdServer(self.disk, self._sockets / "disk")
         self.boots += 1
         self._switched_on_s = time.monotonic()
-        sockets = self._sockets
+        sockets, architecture = self._sockets, self.image.architecture
         for name in ("gps", "control", "witness", "qmp"):
             (sockets / name).unlink(missing_ok=True)
         command = [
-            *("qemu-system-x86_64", "-accel", self.accel, "-m", str(MEMORY_MB)),
+            *(architecture.program, *architecture.options),
+            *("-accel", self.accel, "-m", str(MEMORY_MB)),
             *("-smp", str(min(2, os.cpu_count() or 1))),
             *("-display", "none", "-no-reboot", "-nodefaults", "-rtc", f"base={rtc}"),
             *("-kernel", str(self.folder / "vmlinuz"), "-initrd", str(self.folder / "initrd")),
-            *("-append", KERNEL_ARGUMENTS),
+            *("-append", f"console={architecture.console} {KERNEL_ARGUMENTS}"),
             *("-drive", f"file=nbd:unix:{sockets}/disk,format=raw,if=virtio,cache=writeback"),
             *("-chardev", f"file,id=console,path={self.console},append=on"),
             *("-serial", "chardev:console"),
             *("-chardev", f"socket,id=gps,path={sockets}/gps,server=on,wait=off"),
-            *("-serial", "chardev:gps"),
-            *("-netdev", "user,id=net0,ipv6=off", "-device", "virtio-net-pci,netdev=net0,id=nic0"),
+            *architecture.gps,
+            *("-netdev", "user,id=net0,ipv6=off"),
+            # no ROM to boot from the network: it would be one more Debian package
+            *("-device", "virtio-net-pci,netdev=net0,id=nic0,romfile="),
             *("-device", "virtio-serial-pci", "-device", "virtio-rng-pci"),
             *("-chardev", f"file,id=journal,path={self.console},append=on"),
             *("-device", "virtconsole,chardev=journal"),

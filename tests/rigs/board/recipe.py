@@ -13,17 +13,14 @@ PACKAGES = (
     "gpsd",
     "iproute2",
     "kmod",
-    "linux-image-amd64",
     "procps",
     "python3-venv",
     "systemd-sysv",
     "udev",
 )
-ARCHITECTURE = "amd64"
 VERSIONS = (project_version(), f"{project_version()}+rig2")
 """Of this source tree, and of the same one as an upgrade."""
 
-DEB, NEWER_DEB = (f"{deb.NAME}_{version}_{ARCHITECTURE}.deb" for version in VERSIONS)
 SHELF = "opt/rig/packages"
 """Where the packages lie in a guest that has the agent not installed."""
 
@@ -33,9 +30,14 @@ INITRD_MODULES = ("virtio_pci", "virtio_blk", "virtio_console", "ext4")
 A third of the usual size, seconds less under emulation.
 """
 
+INITRD_TEXTS = {
+    "etc/initramfs-tools/conf.d/rig": "MODULES=list\n",
+    "usr/share/initramfs-tools/modules.d/rig": "".join(f"{name}\n" for name in INITRD_MODULES),
+}
 DISK_SIZE = "2G"
 ROOT = Path(__file__).resolve().parents[3]
 GUEST = Path(__file__).resolve().parent / "guest"
+SECOND_STAGE = GUEST / "second-stage.sh"
 CONFIG = GUEST / "agent.toml"
 DBC = ROOT / "firmware-config/dbc/milepost-demo.dbc"
 DRIVE_CAN = ROOT / "simulator/traces/default.candump"
@@ -60,11 +62,12 @@ BOARD_FILES = {
     GUEST / "chrony.conf": "etc/chrony/chrony.conf",
     GUEST / "agent-start.conf": "etc/systemd/system/milepost-agent.service.d/rig.conf",
 }
-BOARD_TEXTS = {"etc/default/gpsd": 'DEVICES="/dev/ttyS1"\nGPSD_OPTIONS="-n"\nUSBAUTO="false"\n'}
 BOARD_ENABLED = ("gpsd.service", "chrony.service")
 """What the installer and ``board apply`` would do: only where the agent comes installed."""
 
 ENABLED = ("rig-network.service", "rig-can.service", "rig-helper.service")
+"""The rig's own; ``multi-user.target`` wants each of them."""
+
 MASKED = (
     "apt-daily.timer",
     "apt-daily-upgrade.timer",
@@ -76,8 +79,9 @@ MASKED = (
     "systemd-binfmt.service",
     "getty@tty1.service",
     "serial-getty@hvc0.service",
-    "serial-getty@ttyS0.service",
 )
+"""And the console's getty."""
+
 PACKAGED = (
     "agent",
     "contract",
@@ -95,12 +99,34 @@ PACKAGED = (
 BUILDER = Path(__file__).resolve().parent / "image.py"
 
 
-def base_digest():
+def packages(architecture):
+    """Debian's, in the guest."""
+    return tuple(sorted([*PACKAGES, architecture.kernel]))
+
+
+def debs(architecture):
+    """The files' names of the agent's packages, by ``VERSIONS``."""
+    return tuple(f"{deb.NAME}_{version}_{architecture.debian}.deb" for version in VERSIONS)
+
+
+def masked(architecture):
+    """Units that shall not run in the guest."""
+    return (*MASKED, f"serial-getty@{architecture.console}.service")
+
+
+def board_texts(architecture):
+    """What ``board apply`` would write."""
+    device = architecture.gps_device
+    return {"etc/default/gpsd": f'DEVICES="{device}"\nGPSD_OPTIONS="-n"\nUSBAUTO="false"\n'}
+
+
+def base_digest(architecture):
     """Of the bare Debian; its packages age with it, until the recipe changes or it is removed."""
-    return digest([repr((SUITE, PACKAGES, INITRD_MODULES))])
+    parts = [repr((SUITE, packages(architecture), INITRD_MODULES))]
+    return digest([*parts, SECOND_STAGE.read_bytes()] if architecture.foreign else parts)
 
 
-def sources_digest():
+def sources_digest(architecture):
     """Of all that goes into the packages."""
     files = (
         file
@@ -110,14 +136,18 @@ def sources_digest():
     )
     named = sorted((str(file.relative_to(ROOT)), file) for file in files)
     return digest(
-        [repr(VERSIONS), *(part for name, file in named for part in (name, file.read_bytes()))]
+        [
+            repr(debs(architecture)),
+            *(part for name, file in named for part in (name, file.read_bytes())),
+        ]
     )
 
 
-def image_digest(packages, *, installed):
-    """Of everything in the image."""
-    texts = (DISK_SIZE, TEXTS, BOARD_TEXTS, ENABLED, BOARD_ENABLED, MASKED, SKIPPED_CAN_S)
-    parts = [base_digest(), repr(texts), packages]
+def image_digest(packages_name, architecture, *, installed):
+    """Of everything in the image; ``packages`` is the name of the folder with the agent's."""
+    units = (ENABLED, BOARD_ENABLED, masked(architecture))
+    texts = (DISK_SIZE, TEXTS, board_texts(architecture), *units, SKIPPED_CAN_S)
+    parts = [base_digest(architecture), repr(texts), packages_name]
     files = sorted([*FILES, *BOARD_FILES, DRIVE_CAN, BUILDER], key=lambda path: path.name)
     return digest(
         [

@@ -2,13 +2,17 @@
 
 import json
 import random
+import shutil
 import socket
 import struct
+import subprocess
 from datetime import UTC, datetime
 
 import pytest
 
 from contract import Sample, TimeQuality, encode
+from tests.rigs.board import recipe
+from tests.rigs.board.architectures import AMD64, ARCHITECTURES, ARM64
 from tests.rigs.board.channel import _epochs_with_fix, _stamped
 from tests.rigs.board.disk import (
     BLOCK_BYTES,
@@ -18,6 +22,7 @@ from tests.rigs.board.disk import (
     PowerGoneError,
     VolatileDisk,
 )
+from tests.rigs.board.image import enable_and_mask
 from tests.rigs.board.ledger import Received, Witness, balance
 from tests.rigs.board.nbd import NbdServer
 from tests.rigs.board.recipe import DRIVE_NMEA, drive_candump
@@ -241,3 +246,26 @@ def test_an_aimed_cut_waits_for_an_unflushed_write_and_answers_nothing_after_it(
             request()
     assert disk.power_cut(Fate.LOST, random.Random(5)).unflushed_writes == 1
     assert disk.read(0, 1) == b"\0"
+
+
+@pytest.mark.needs("systemctl")
+@pytest.mark.parametrize("architecture", ARCHITECTURES.values(), ids=ARCHITECTURES)
+def test_the_guests_units_are_enabled_and_masked_as_systemctl_sees_it(tmp_path, architecture):
+    units = tmp_path / "etc/systemd/system"
+    units.mkdir(parents=True)
+    for name in recipe.ENABLED:
+        shutil.copy(recipe.GUEST / name, units)
+    enable_and_mask(tmp_path, architecture)
+
+    def states(names):
+        command = ["systemctl", f"--root={tmp_path}", "is-enabled", *names]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        return set(done.stdout.split())
+
+    assert states(recipe.ENABLED) == {"enabled"}
+    assert states(recipe.masked(architecture)) == {"masked"}
+
+
+def test_each_architecture_has_packages_and_layers_of_its_own():
+    for named in (recipe.debs, recipe.packages, recipe.base_digest, recipe.sources_digest):
+        assert named(AMD64) != named(ARM64)

@@ -149,4 +149,4 @@ def test_errors_of_the_interface_say_what_to_do(number, said):
     import errno  # noqa: PLC0415  the name is the parameter
 
     error = OSError(getattr(errno, number), "I/O")
-    assert said in can_socket._said(error, "can7")
+    assert said in can_socket.said(error, "can7")

@@ -73,7 +73,9 @@ KINDS: Final = (
     Kind("AWS access key", re.compile(rb"\b(?:AKIA|ASIA)(?![0-9A-Z]{9}EXAMPLE)[0-9A-Z]{16}\b")),
     Kind(
         "AWS secret key",
-        re.compile(rb"(?i:aws_?secret_?(?:access_?)?key)\W{1,6}([A-Za-z0-9/+]{40})\b"),
+        re.compile(
+            rb"(?i:aws_?secret_?(?:access_?)?key)\W{1,6}([A-Za-z0-9/+]{40})(?![A-Za-z0-9/+=])"
+        ),
         1,
     ),
     Kind(

@@ -132,6 +132,26 @@ runtime_dir = "{folder}/run"
 
 
 @contextmanager
+def running(
+    *words: object, log: Path, tree: Path = ROOT, environment: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Python with these arguments in a working tree, ended with the block."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, *map(str, words)],
+            cwd=tree,
+            env=os.environ | (environment or {}),
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(60)
+
+
+@contextmanager
 def running_agent(folder: Path, broker: SecuredBroker, more: str = "") -> Iterator[int]:
     """``milepost-agent run`` with GPS from the simulator's gpsd server; its process id."""
     gps = GpsdServer(read_trace(ROOT / "simulator" / "traces" / "default.nmea"), loop=True)
@@ -143,18 +163,10 @@ def running_agent(folder: Path, broker: SecuredBroker, more: str = "") -> Iterat
         ),
         encoding="utf-8",
     )
-    with (folder / "agent.log").open("wb") as log:
-        agent = subprocess.Popen(
-            [sys.executable, "-m", "agent", "run", "--config", str(config)],
-            cwd=ROOT,
-            stdout=log,
-            stderr=log,
-        )
     try:
-        yield agent.pid
+        with running("-m", "agent", "run", "--config", config, log=folder / "agent.log") as agent:
+            yield agent.pid
     finally:
-        agent.send_signal(signal.SIGTERM)
-        agent.wait(60)
         gps.stop()
 
 

@@ -24,7 +24,6 @@ import argparse
 import json
 import os
 import random
-import signal
 import subprocess
 import sys
 import tempfile
@@ -36,7 +35,17 @@ from pathlib import Path
 from typing import Any
 
 import cantools
-from _peers import account, arguments, cpu_s, memory_mb, progress, show, wakeups, written_bytes
+from _peers import (
+    account,
+    arguments,
+    cpu_s,
+    memory_mb,
+    progress,
+    running,
+    show,
+    wakeups,
+    written_bytes,
+)
 
 from simulator.can_player import CanPlayer
 from simulator.demo.agent_config import AgentConfig, CanBus, config_text
@@ -118,20 +127,6 @@ def parked_log() -> bytes:
     )
 
 
-@contextmanager
-def running(*words: object, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """One of Milepost's commands, ended with the block."""
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", *map(str, words)], cwd=ROOT, stdout=output, stderr=output
-        )
-    try:
-        yield process
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(60)
-
-
 def wait_for(read: Any, what: str, timeout_s: float = 120.0) -> Any:
     """The first true answer of ``read``."""
     deadline = time.monotonic() + timeout_s
@@ -179,7 +174,7 @@ def measure(folder: Path, mode: str, words: argparse.Namespace) -> dict[str, Any
     data = folder / "cloud"
     certificates = folder / "vehicle"
     with running(
-        "cloud", "serve", "--data", data, "--mqtt-port", 0, "--http-port", 0, "--no-tiles",
+        "-m", "cloud", "serve", "--data", data, "--mqtt-port", 0, "--http-port", 0, "--no-tiles",
         log=folder / "cloud.log",
     ):  # fmt: skip
         wait_for((data / "serve.json").exists, "cloud")
@@ -202,7 +197,9 @@ def measure(folder: Path, mode: str, words: argparse.Namespace) -> dict[str, Any
             text = text.replace("parked_dwell_s = 60.0", "parked_dwell_s = 5.0")
             text = text.replace("[delivery]", f"[delivery]\nbatch_s = {words.batch_s}")
             config.write_text(text)
-            with running("agent", "run", "--config", config, log=folder / "agent.log") as agent:
+            with running(
+                "-m", "agent", "run", "--config", config, log=folder / "agent.log"
+            ) as agent:
                 figures = watch(agent.pid, folder, mode, words.duration)
     report = subprocess.run(
         [sys.executable, "-m", "cloud", "report", "--data", str(data), "--json"],

@@ -22,8 +22,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
-import signal
 import socket
 import struct
 import subprocess
@@ -38,8 +36,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from _peers import account, arguments, free_port, memory_mb, progress, show, written_bytes
-from agent_footprint import LOG_S, ROOT, SCENES, running, vehicle, wait_for
+from _peers import account, arguments, free_port, memory_mb, progress, running, show, written_bytes
+from agent_footprint import LOG_S, ROOT, SCENES, vehicle, wait_for
 
 from simulator.demo.agent_config import AgentConfig, config_text
 
@@ -71,19 +69,9 @@ main()
 def agent_of(tree: Path, config: Path, log: Path, can_port: int | None) -> Iterator[int]:
     """The agent of a working tree; its process id. ``can_port`` is where its frames come."""
     can = {} if can_port is None else {"MILEPOST_BENCH_CAN_PORT": str(can_port)}
-    with log.open("wb") as output:
-        agent = subprocess.Popen(
-            [sys.executable, "-c", NAMED_RUN, "run", "--config", str(config)],
-            cwd=tree,
-            env=os.environ | {"PYTHONPATH": str(tree)} | can,
-            stdout=output,
-            stderr=output,
-        )
-    try:
+    words = ("-c", NAMED_RUN, "run", "--config", config)
+    with running(*words, log=log, tree=tree, environment={"PYTHONPATH": str(tree)} | can) as agent:
         yield agent.pid
-    finally:
-        agent.send_signal(signal.SIGTERM)
-        agent.wait(60)
 
 
 @contextmanager
@@ -159,8 +147,8 @@ def compare(
     with ExitStack() as stack:
         stack.enter_context(
             running(
-                "cloud", "serve", "--data", data, "--mqtt-port", 0, "--http-port", 0, "--no-tiles",
-                log=folder / "cloud.log",
+                "-m", "cloud", "serve", "--data", data, "--mqtt-port", 0, "--http-port", 0,
+                "--no-tiles", log=folder / "cloud.log",
             )
         )  # fmt: skip
         wait_for((data / "serve.json").exists, "cloud")

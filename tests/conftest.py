@@ -56,6 +56,7 @@ def _own_ports():
 
     A port from the kernel's own range may be taken, between asking and listening, by any
     connection that goes out; one that dials it while nobody listens may even reach itself.
+    The port after each is left alone too: a server may take it without being told.
     """
     try:
         given = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii")
@@ -63,7 +64,7 @@ def _own_ports():
     except OSError:
         end = 0
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-    ports = list(range(10_000 + worker % 8, end if end > 12_000 else 32_768, 8))
+    ports = list(range(10_000 + 2 * (worker % 8), end if end > 12_000 else 32_768, 16))
     random.SystemRandom().shuffle(ports)
     return ports
 
@@ -82,16 +83,17 @@ def _is_free(port):
     return True
 
 
+def take_port():
+    """A port, free for TCP and UDP, never the same one twice."""
+    while not _is_free(port := PORTS.pop()):
+        pass
+    return port
+
+
 @pytest.fixture
 def free_port():
-    """A function that gives a port, free for TCP and UDP, never the same one twice."""
-
-    def choose():
-        while not _is_free(port := PORTS.pop()):
-            pass
-        return port
-
-    return choose
+    """``take_port``, for a server that has to be told its port, or that comes back on the same."""
+    return take_port
 
 
 @pytest.fixture

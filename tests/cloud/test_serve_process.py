@@ -157,6 +157,17 @@ def test_a_port_in_use_is_an_error_that_says_what_to_do(data_dir, option):
     assert not (data_dir / "serve.json").exists()
 
 
+def test_files_go_to_the_port_after_mqtts_when_none_is_named(data_dir, free_port):
+    port = free_port()
+    with socket.create_server(("127.0.0.1", port + 1)):
+        done = milepost_cloud(
+            *("serve", "--data", data_dir, "--no-browser", "--http-port", 0, "--mqtt-port", port)
+        )
+    assert done.returncode == 2
+    assert f"cannot listen for files on 127.0.0.1:{port + 1}" in done.stderr
+    assert "--files-port" in done.stderr
+
+
 def test_a_second_server_on_the_same_data_is_refused(data_dir):
     with running_cloud(data_dir) as cloud:
         done = milepost_cloud(

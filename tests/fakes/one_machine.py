@@ -220,7 +220,8 @@ class CloudProcess:
             self.process = subprocess.Popen(
                 [
                     *(sys.executable, "-m", "cloud", "serve", "--data", str(data_dir)),
-                    *("--mqtt-port", "0", "--http-port", "0", "--no-browser", *arguments),
+                    *("--mqtt-port", "0", "--http-port", "0", "--files-port", "0"),
+                    *("--no-browser", *arguments),
                 ],
                 cwd=ROOT,
                 stdout=log,

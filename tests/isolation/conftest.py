@@ -2,7 +2,7 @@ import logging
 
 import pytest
 
-from tests.conftest import PORTS
+from tests.conftest import take_port
 from tests.fakes.arenas import Embedded, OnMosquitto
 
 BROKERS = [
@@ -22,7 +22,7 @@ def running(request, tmp_path_factory):
     """Each broker once, with certificates of every kind."""
     folder = tmp_path_factory.mktemp(request.param)
     logging.getLogger("cloud").setLevel(logging.INFO)
-    place = Embedded(folder) if request.param == "embedded" else OnMosquitto(folder, PORTS.pop())
+    place = Embedded(folder) if request.param == "embedded" else OnMosquitto(folder, take_port())
     try:
         place.prepare()
         yield place.start()

@@ -122,10 +122,11 @@ class Scene:
 
 
 @pytest.fixture
-def scene(tmp_path):
+def scene(tmp_path, free_port):
     data = tmp_path / "data"
     agent = Agent(tmp_path, data)
-    with running_cloud(data) as cloud:
+    # Its own: the cloud comes back on it while the vehicle dials.
+    with running_cloud(data, "--mqtt-port", str(free_port())) as cloud:
         agent.configure(cloud.port)
         try:
             agent.start()

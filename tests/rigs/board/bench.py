@@ -4,10 +4,10 @@ import contextlib
 import json
 import random
 import re
-import socket
 import time
 from dataclasses import asdict
 
+from tests.conftest import take_port
 from tests.fakes.mosquitto import LISTENER, Mosquitto, MosquittoSub
 from tests.fakes.pki import Pki
 from tests.rigs.board import recipe
@@ -34,7 +34,7 @@ class Bench:
         self._parts = contextlib.ExitStack()
         with contextlib.ExitStack() as parts:
             pki = Pki(folder / "pki")
-            port = _free_port()
+            port = take_port()
             certificate = pki.broker(addresses=("127.0.0.1", "10.0.2.2"))
             self.broker = Mosquitto(folder / "mosquitto", certificate, port)
             parts.callback(self.broker.kill)
@@ -139,9 +139,3 @@ def _identity(identity, template, port, agent_ids):
         f"{folder}/certificate.pem": (identity.certificate_file.read_bytes(), 0o644, 0, 0),
         f"{folder}/key.pem": (identity.key_file.read_bytes(), 0o600, *agent_ids),
     }
-
-
-def _free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

@@ -169,15 +169,15 @@ class Machine:
         waiter.daemon = True
         waiter.start()
 
-    def wait_up(self, timeout_s=BOOT_S):
-        """Until the guest takes commands."""
+    def wait_up(self, timeout_s=BOOT_S, stall_s=STALL_S):
+        """Until the guest takes commands; ``stall_s`` of silence are a boot that stands still."""
         deadline = time.monotonic() + timeout_s
         said, said_s = 0, time.monotonic()
         while not self.shell.up.wait(0.2):
             size, now_s = self.console.stat().st_size, time.monotonic()
             if size != said:
                 said, said_s = size, now_s
-            elif now_s - said_s > STALL_S and len(self.stalls) < STALLS:
+            elif now_s - said_s > stall_s and len(self.stalls) < STALLS:
                 self._switch_off_and_on()
                 said_s = time.monotonic()
                 deadline = said_s + timeout_s

@@ -150,6 +150,7 @@ ARCH ?=
 
 .PHONY: deb
 deb: $(STAMPS)/dev ## dist/milepost-agent_*.deb and its bill of materials (ARCH=arm64|armhf|amd64)
+	@.ci/apt-packages deb
 	@$(BIN)/python -m package deb $(if $(ARCH),--arch $(ARCH))
 
 .PHONY: lock

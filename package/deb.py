@@ -24,6 +24,7 @@ from package import manual, sbom, site_packages
 from package.errors import PackageError
 from package.lock import ROOT
 from package.platforms import PYTHONS
+from package.strip import strip
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,6 +61,7 @@ def build(platform: Platform, versions: Sequence[str], out: Path, *, epoch_s: in
         work = Path(temporary)
         libraries = work / "libraries"
         archives = site_packages.install(libraries, platform, work)
+        strip(libraries)
         out.mkdir(parents=True, exist_ok=True)
         return [
             _build(

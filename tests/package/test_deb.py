@@ -14,7 +14,7 @@ from package import deb, lock, platforms
 from tests.conftest import ROOT
 
 pytestmark = [
-    pytest.mark.needs("dpkg-deb"),
+    pytest.mark.needs("dpkg-deb", "eu-strip"),
     pytest.mark.timeout(600),
     pytest.mark.xdist_group("deb"),
 ]

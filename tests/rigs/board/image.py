@@ -30,6 +30,7 @@ _EPOCH_S = 1_760_000_000
 
 PROGRAMS = (
     "dpkg-deb",
+    "eu-strip",
     "debootstrap",
     "mke2fs",
     "debugfs",

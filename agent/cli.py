@@ -97,10 +97,11 @@ def run(config_file: Path) -> None:
             logs.set_up(settings.log)
             from agent import compose, sd_notify, supervisor  # noqa: PLC0415  likewise
 
-            agent = compose.Agent(settings, layer=layer)
+            notifier = sd_notify.SystemdNotifier()
+            agent = compose.Agent(settings, layer=layer, ask_for_time=notifier.extend_timeout)
             supervisor.run(
                 agent,
-                notifier=sd_notify.SystemdNotifier(),
+                notifier=notifier,
                 stop_takes_s=settings.delivery.shutdown_drain_s + STOP_MARGIN_S,
                 monotonic_s=agent.clock.monotonic_s,
             )

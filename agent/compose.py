@@ -62,7 +62,8 @@ def _make_clock(kept: TimeBase | None) -> SystemClock:
 class Agent:
     """The whole agent; ``start()`` once; ``stop()`` also after a start that failed.
 
-    ``layer`` is where ``settings`` come from, where there is a config file.
+    ``layer`` is where ``settings`` come from, where there is a config file. ``ask_for_time``
+    gets the seconds that a slow part of the composition may take from then on.
     ``make_clock`` is for a test's process that runs the agent on a board with a wrong
     clock: it is given the time that an earlier process of this boot trusted.
     """
@@ -72,6 +73,7 @@ class Agent:
         settings: AgentSettings,
         make_clock: Callable[[TimeBase | None], SystemClock] = _make_clock,
         layer: ConfigLayer | None = None,
+        ask_for_time: Callable[[float], None] = lambda _: None,
     ) -> None:
         configured = settings
         settings = identified(settings)
@@ -88,7 +90,7 @@ class Agent:
             self._remote = RemoteSettings(settings, settings.state.dir)
             settings = self._remote.settings
         inbox = Inbox()
-        self._sources = SourceSet(settings, inbox, self.clock)
+        self._sources = SourceSet(settings, inbox, self.clock, ask_for_time)
         first_outbox.join()
         run_id = new_run_id()
         state = VehicleState(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from agent.config import AgentSettings, GpsSource
@@ -11,6 +12,7 @@ from agent.ports import Clock
 from agent.sources.can.python_can import check_interface
 from agent.sources.can.setup import load_signal_map
 from agent.sources.can.source import CanSource
+from agent.sources.dbc.compile import TIMEOUT_S as DBC_TAKES_S
 from agent.sources.gps.own_cycle import CycleMemory
 from agent.sources.gpsd.source import GpsdSource
 from agent.sources.j1939.source import J1939Source
@@ -25,6 +27,9 @@ USUAL_CYCLE_S: Final = 1.0
 """What a receiver does unasked; a mode that samples faster asks it for more."""
 
 IN_USE: Final = "vehicle_status.in_use"
+
+REST_OF_START_S: Final = 60.0
+"""What the service manager is asked for beside the time of a bus's DBC files."""
 
 
 class Source(Protocol):
@@ -59,11 +64,21 @@ class SourceSet:
     """The config's sources; those on a bus are ``readers`` for the engine too.
 
     ``[[can]]`` comes last among the readers: what somebody mapped goes before a preset.
+    ``ask_for_time`` is told, before each bus, how many seconds it may take from then on.
     """
 
-    def __init__(self, settings: AgentSettings, inbox: Inbox, clock: Clock) -> None:
+    def __init__(
+        self,
+        settings: AgentSettings,
+        inbox: Inbox,
+        clock: Clock,
+        ask_for_time: Callable[[float], None],
+    ) -> None:
         self._gps = _gps_source(settings, inbox, clock)
-        self._can = [CanSource(bus, load_signal_map(bus), inbox, clock) for bus in settings.can]
+        self._can = []
+        for bus in settings.can:
+            ask_for_time(DBC_TAKES_S + REST_OF_START_S)
+            self._can.append(CanSource(bus, load_signal_map(bus), inbox, clock))
         mapped = frozenset(name for bus in settings.can for name in bus.signals)
         ignition = _ignition(settings, self._can)
         self._obd = [

@@ -45,7 +45,7 @@ class SystemdNotifier:
         self._send("STATUS=" + " ".join(text.splitlines()))
 
     def extend_timeout(self, duration_s: float) -> None:
-        """Ask for that much longer to start or stop, e.g. for the final drain."""
+        """Ask for so much time from now, e.g. for the final drain; the unit's limit if longer."""
         self._send(f"EXTEND_TIMEOUT_USEC={int(duration_s * 1_000_000)}")
 
     def close(self) -> None:

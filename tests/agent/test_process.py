@@ -2,8 +2,10 @@
 
 import json
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from datetime import UTC, datetime
@@ -12,6 +14,7 @@ from pathlib import Path
 import can
 import pytest
 
+from agent.compose_sources import DBC_TAKES_S, REST_OF_START_S
 from contract import decode_event, decode_sample, decode_status
 from tests.fakes.gpsd_script import ScriptedGpsd
 from tests.fakes.mosquitto import LISTENER, Mosquitto, MosquittoSub
@@ -291,3 +294,30 @@ def test_nobody_to_ask_is_said_with_what_to_do(vehicle):
     answer = vehicle.ask()
     assert answer.returncode == 1
     assert "milepost-agent run" in answer.stderr
+
+
+def test_systemd_is_asked_for_time_before_each_bus_whose_files_are_read(vehicle):
+    with vehicle.config.open("a") as config:
+        config.write(
+            f"""
+[[can]]
+interface = "udp_multicast"
+channel = "{GROUP}"
+dbc = ["car.dbc"]
+options = {{ hop_limit = 0, port = {vehicle.can_port} }}
+signals = {{ "vehicle_status.locked" = "Pack.Percent" }}
+"""
+        )
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager,
+    ):
+        manager.bind(f"{folder}/notify")
+        manager.settimeout(60)
+        vehicle.run(behind=["env", f"NOTIFY_SOCKET={folder}/notify"])
+        told = [manager.recv(4096).decode()]
+        while told[-1] != "READY=1":
+            told.append(manager.recv(4096).decode())
+        vehicle.stop()
+    asked = f"EXTEND_TIMEOUT_USEC={round((DBC_TAKES_S + REST_OF_START_S) * 1e6)}"
+    assert told == [asked, asked, "READY=1"]

@@ -50,11 +50,13 @@ test-rig-power: rig-set-up ## its power is cut at random moments (CUTS=20 RIG_DE
 test-rig-fleet: rig-set-up ## a bare board: package, claim, watchdog, upgrade, rotation, purge (RIG_DEADLINE_S=3600)
 	$(BIN)/python -m tests.rigs.board fleet --deadline $(RIG_DEADLINE_S) $(RIG_ARGS)
 
-.PHONY: test-rig-arm64
-test-rig-arm64: RIG_DEADLINE_S = 7200
-test-rig-arm64: $(STAMPS)/dev ## the same on an arm64 board, emulated (RIG_DEADLINE_S=7200; its image takes 15 min, once)
-	@.ci/apt-packages rig-arm64
-	$(BIN)/python -m tests.rigs.board fleet --arch arm64 --deadline $(RIG_DEADLINE_S) $(RIG_ARGS)
+.PHONY: test-rig-arm64 test-rig-armhf
+test-rig-arm64: ## the same on an arm64 board, emulated (RIG_DEADLINE_S=7200; its image takes 15 min, once)
+test-rig-armhf: ## the same on a 32-bit board, emulated likewise
+test-rig-arm64 test-rig-armhf: RIG_DEADLINE_S = 7200
+test-rig-arm64 test-rig-armhf: $(STAMPS)/dev
+	@.ci/apt-packages rig-arm
+	$(BIN)/python -m tests.rigs.board fleet --arch $(@:test-rig-%=%) --deadline $(RIG_DEADLINE_S) $(RIG_ARGS)
 
 .PHONY: test-network
 test-network: $(STAMPS)/dev apt-packages ## the network's faults for minutes each, through the fault proxy (about 15 min)

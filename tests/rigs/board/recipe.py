@@ -5,6 +5,7 @@ from pathlib import Path
 
 from package import deb
 from package.cli import project_version
+from package.platforms import PLATFORMS
 
 SUITE = "bookworm"
 PACKAGES = (
@@ -100,8 +101,9 @@ BUILDER = Path(__file__).resolve().parent / "image.py"
 
 
 def packages(architecture):
-    """Debian's, in the guest."""
-    return tuple(sorted([*PACKAGES, architecture.kernel]))
+    """Debian's, in the guest; what the agent's package depends on is among them."""
+    depends = PLATFORMS[architecture.debian].depends
+    return tuple(sorted([*PACKAGES, *depends, architecture.kernel]))
 
 
 def debs(architecture):

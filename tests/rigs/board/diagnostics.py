@@ -92,6 +92,9 @@ def falls_asleep(buses):
     buses.until("the trip's end", lambda: _asking(buses) == ("ask", "engine_runs"))
     _down_and_up(buses, OBD, f"obd:{OBD}")
     _obd_ecu(buses, "--ignition", "off", "--stays-awake", "10")
+    # before, the bus was silent too: nobody spoke on it since it came up
+    awake = {"bus_awake", "engine_off"}
+    buses.until("its own traffic to be noticed", lambda: _asking(buses)[1] in awake)
     buses.until("the bus to sleep", lambda: _asking(buses) == ("listen", "bus_silent"))
     counter = f"/sys/class/net/{OBD}/statistics/tx_packets"
     watched = buses.run("sh", "-c", f"cat {counter}; sleep {ASLEEP_S}; cat {counter}").split()

@@ -1,19 +1,16 @@
-"""The jobs' thread: the conversation on the publisher's control lane.
+"""The jobs' part of the control lane: topics, conversation, thread, and the operation's worker.
 
-What the lane tells comes on the publisher's thread, and what the operation tells on its
-own; both are only queued here. The journal is written in this thread, so samples never
-wait for it.
+What the operation tells comes on a thread of its own and is queued for the conversation's,
+which alone writes the journal.
 """
 
 from __future__ import annotations
 
-import logging
-import threading
 from collections.abc import Callable
 from pathlib import Path
-from queue import Empty, SimpleQueue
-from typing import Any, Final
+from typing import Any
 
+from agent.conversing import ConversationThread
 from agent.host import new_run_id
 from agent.jobs.at_hand import JobAtHand
 from agent.jobs.conversation import Conversation
@@ -23,16 +20,12 @@ from agent.jobs.worker import Worker
 from agent.ports import Clock, Exchange
 from contract.jobs import JobTopics
 
-MOST_QUEUED: Final = 64
-
-_log = logging.getLogger("agent.jobs")
-
 
 class JobsLink:
-    """Implements ``agent.ports.ExchangeListener``.
+    """Registers at once, so it is made before the delivery starts.
 
-    Registers at once, so it is made before the delivery starts. ``start()`` once, when
-    everything that an operation may need runs; ``stop()`` at any time, idempotent.
+    ``start()`` once, when everything that an operation may need runs; ``stop()`` at any time,
+    idempotent.
     ``restart`` asks for an orderly stop of the agent that ends in another start.
     """
 
@@ -46,11 +39,10 @@ class JobsLink:
         table: Table,
         restart: Callable[[], None],
     ) -> None:
-        self._clock = clock
         self._table = table
-        self._inbox: SimpleQueue[Callable[[float], None] | None] = SimpleQueue()
+        self._thread: ConversationThread[Conversation] = ConversationThread("jobs", clock)
         topics = JobTopics(vehicle_id)
-        channel = exchange.register(
+        self._channel = exchange.register(
             [
                 topics.notify_next,
                 f"{topics.get_job('+')}/accepted",
@@ -58,41 +50,37 @@ class JobsLink:
                 f"{topics.update('+')}/accepted",
                 f"{topics.update('+')}/rejected",
             ],
-            self,
+            self._thread,
         )
         self._journal = Journal(state_dir)
         self._worker = Worker(
             self._journal,
-            returned=lambda entry, result: self._inbox.put(
-                lambda now_s: self._conversation.returned(entry, result, now_s)
+            returned=lambda entry, result: self._thread.put(
+                lambda conversation, now_s: conversation.returned(entry, result, now_s)
             ),
-            told=lambda details: self._inbox.put(
-                lambda now_s: self._conversation.told(details, now_s)
+            told=lambda details: self._thread.put(
+                lambda conversation, now_s: conversation.told(details, now_s)
             ),
         )
         self._job = JobAtHand(journal=self._journal, table=table, hand=self._worker)
         self._conversation = Conversation(
             topics=topics,
             job=self._job,
-            send=channel.send,
+            send=self._channel.send,
             restart=restart,
             new_token=new_run_id,
             now_s=clock.monotonic_s(),
         )
-        self._channel = channel
-        self._inbox.put(lambda _: self._job.begin())
-        self._thread = threading.Thread(target=self._run, name="jobs", daemon=True)
+        self._thread.put(lambda *_: self._job.begin())
 
     def start(self) -> None:
         """Go on with the job of an earlier process; ask for one when the broker is connected."""
-        self._thread.start()
+        self._thread.start(self._conversation)
 
     def stop(self) -> None:
         """End; a job at work is resumed at the next start, one that has ended told then."""
         self._worker.stop()
-        self._inbox.put(None)  # behind what the operation had to say
-        if self._thread.is_alive():
-            self._thread.join(5)
+        self._thread.stop()  # behind what the operation had to say
 
     def account(self) -> dict[str, Any]:
         """For the agent's account; from any thread."""
@@ -113,42 +101,3 @@ class JobsLink:
             "operations": self._table.open_operations,
             "unavailable": self._channel.refusal,
         }
-
-    # --- from the publisher's thread ---------------------------------------------------
-
-    def connected(self) -> None:
-        """See the port."""
-        self._inbox.put(self._conversation.connected)
-
-    def disconnected(self) -> None:
-        """See the port."""
-        self._inbox.put(lambda _: self._conversation.disconnected())
-
-    def received(self, topic: str, payload: bytes) -> None:
-        """See the port."""
-        if self._inbox.qsize() < MOST_QUEUED:  # a flood is no reason to fill the memory
-            self._inbox.put(lambda now_s: self._conversation.received(topic, payload, now_s))
-
-    # --- the thread --------------------------------------------------------------------
-
-    def _run(self) -> None:
-        wait_s: float | None = None
-        while True:
-            try:
-                work = self._inbox.get(timeout=wait_s)
-            except Empty:
-                work = _nothing
-            if work is None:
-                return
-            now_s = self._clock.monotonic_s()
-            try:
-                work(now_s)
-                wait_s = self._conversation.step(now_s)
-            except Exception:  # noqa: BLE001  logged in full
-                # a defect here must not end the thread, let alone the samples
-                _log.exception("a message about jobs could not be handled")
-                wait_s = 1.0
-
-
-def _nothing(_: float) -> None:
-    """Only time has passed."""

@@ -71,7 +71,7 @@ class Agent:
                 stdout=log,
                 stderr=log,
             )
-        wait_until(self.account, f"the agent: {self.log.read_text()}", 30)
+        wait_until(self.account, f"the agent: {self.log.read_text()}", 120)
 
     def account(self):
         try:

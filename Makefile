@@ -51,7 +51,7 @@ test-rig-fleet: rig-set-up ## a bare board: package, claim, watchdog, upgrade, r
 	$(BIN)/python -m tests.rigs.board fleet --deadline $(RIG_DEADLINE_S) $(RIG_ARGS)
 
 .PHONY: test-rig-arm64 test-rig-armhf
-test-rig-arm64: ## the same on an arm64 board, emulated (RIG_DEADLINE_S=7200; its image takes 15 min, once)
+test-rig-arm64: ## the same on an arm64 board, emulated (RIG_DEADLINE_S=7200; its image takes half an hour, once)
 test-rig-armhf: ## the same on a 32-bit board, emulated likewise
 test-rig-arm64 test-rig-armhf: RIG_DEADLINE_S = 7200
 test-rig-arm64 test-rig-armhf: $(STAMPS)/dev
